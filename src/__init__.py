@@ -1,0 +1,1 @@
+"""Training repository for image competitions: captioning, detection and counting, anomaly detection."""

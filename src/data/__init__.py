@@ -1,0 +1,1 @@
+"""Images in, uint8 batches out: decoding, preprocessing, augmentation, datasets, bundled samples."""

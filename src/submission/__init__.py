@@ -1,0 +1,1 @@
+"""From predictions to a file that the leaderboard accepts."""
