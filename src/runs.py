@@ -43,18 +43,8 @@ class RunFolder:
             ProjectError: the name is not a plain folder name; the folder exists and `resume` is false;
                 `resume` is true and there is nothing to continue.
         """
-        if name is not None and not re.fullmatch(r"[\w.\- ]*[\w\-]", name):
-            raise ProjectError(f"run={name!r} is not a folder name. Use letters, digits, '_', '-' and '.'.")
-        if resume:
-            if name is None:
-                raise ProjectError("resume=true needs the name of the run to continue. Add run=<name>.")
-            path = outputs / task / name
-            if not (path / "config.yaml").is_file():
-                known = sorted(p.parent.name for p in (outputs / task).glob("*/config.yaml"))
-                raise ProjectError(
-                    f"resume=true, but {path} holds no run to continue. "
-                    f"Runs there: {', '.join(known) if known else 'none'}. Leave resume out to start it."
-                )
+        path = cls.refuse(outputs, task, name, resume=resume)
+        if resume and path is not None:
             return cls(path)
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         for attempt in range(1000):
@@ -63,14 +53,38 @@ class RunFolder:
                 path.mkdir(parents=True)
                 return cls(path)
             except FileExistsError:
-                if name is not None:
-                    raise ProjectError(
-                        f"{path} exists already, and a run never overwrites another. "
-                        f"Choose another name (run=…), or continue it with resume=true, or delete the folder."
-                    ) from None
+                if name is not None:  # made since the check, by a run started at the same time
+                    cls.refuse(outputs, task, name, resume=False)
             except OSError as error:
                 raise ProjectError(f"could not make {path}: {error.strerror}. Choose another outputs=…") from error
         raise ProjectError(f"no free run name at {outputs / task}/{stamp}. Give one: run=<name>.")
+
+    @staticmethod
+    def refuse(outputs: Path, task: str, name: str | None, *, resume: bool) -> Path | None:
+        """The checks of `create` without making anything, so that a mistake is told before the long imports.
+
+        Returns:
+            The named run's folder; None for a run that is to be named by the time.
+        """
+        if name is not None and not re.fullmatch(r"[\w.\- ]*[\w\-]", name):
+            raise ProjectError(f"run={name!r} is not a folder name. Use letters, digits, '_', '-' and '.'.")
+        path = outputs / task / name if name is not None else None
+        if not resume:
+            if path is not None and path.exists():
+                raise ProjectError(
+                    f"{path} exists already, and a run never overwrites another. "
+                    "Choose another name (run=…), or continue it with resume=true, or delete the folder."
+                )
+            return path
+        if path is None:
+            raise ProjectError("resume=true needs the name of the run to continue. Add run=<name>.")
+        if not (path / "config.yaml").is_file():
+            known = sorted(p.parent.name for p in (outputs / task).glob("*/config.yaml"))
+            raise ProjectError(
+                f"resume=true, but {path} holds no run to continue. "
+                f"Runs there: {', '.join(known) if known else 'none'}. Leave resume out to start it."
+            )
+        return path
 
     @property
     def predictions(self) -> Path:

@@ -1,0 +1,233 @@
+"""One fold of a run: fit or resume, then predict the held-out and the test rows, each step skipped once it is done."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from src.atomic import atomic_path
+from src.cli import interactive
+from src.competition import Competition
+from src.data.datamodule import DataModule
+from src.data.transforms import build_augmentation
+from src.errors import ProjectError
+from src.predictions import write_predictions
+from src.runs import RunFolder, read_record, write_record
+from src.tasks.anomaly import load_task
+from src.tasks.callbacks import GeneratorState, WholeCheckpointIO, progress_bar
+
+
+class PredictionWriter(Callback):
+    """Collects rows batch by batch and writes each anomaly map as it comes, so that maps never pile up in memory."""
+
+    def __init__(self, maps: Path, prefix: str, fold: int) -> None:
+        self.maps, self.prefix, self.fold = maps, prefix, fold
+        self.rows: list[dict[str, Any]] = []
+        maps.mkdir(parents=True, exist_ok=True)
+
+    def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        for index, (name, score) in enumerate(zip(outputs.ids, outputs.scores.tolist(), strict=True)):
+            path = None
+            if outputs.maps is not None:
+                path = self.maps / f"{self.prefix}_{len(self.rows):06d}.npy"
+                np.save(path, outputs.maps[index, 0].numpy().astype(np.float16))
+            self.rows.append(
+                {
+                    "id": name,
+                    "fold": self.fold,
+                    "score": score,
+                    "probs": None,
+                    "map": f"{self.maps.name}/{path.name}" if path else None,
+                }
+            )
+
+
+class FoldRun:
+    """Fits one fold and writes fold_<k>/{best.ckpt,last.ckpt,oof.parquet,test.parquet,fit.json}."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        fold: int,
+        config: dict[str, Any],
+        competition: Competition,
+        manifest: pd.DataFrame,
+        fold_of: pd.Series,
+        loggers: Any,
+        clock: Any,
+    ) -> None:
+        self.run, self.fold, self.config, self.competition = run, fold, config, competition
+        self.manifest, self.fold_of, self.loggers, self.clock = manifest, fold_of, loggers, clock
+        self.folder = run.fold(fold)
+
+    def execute(self, task: pl.LightningModule, *, show: str) -> list[dict[str, str]]:
+        """Do what is left of this fold; answers its unreadable images."""
+        finished = all((self.folder / name).is_file() for name in ("fit.json", "oof.parquet", "test.parquet"))
+        if finished:
+            print(f"{show or 'training':<9} finished before; kept")
+            return read_record(self.folder / "fit.json")["broken_images"]
+        if show:
+            print(show)
+        with self.clock.phase("read images"):
+            data = self._datamodule(task)
+            data.setup("fit")
+        if (self.folder / "fit.json").is_file():
+            task = load_task(self.folder / "best.ckpt")
+        else:
+            with self.clock.phase("fit"):
+                self._fit(task, data)
+            task = load_task(self.folder / "best.ckpt")  # what is predicted with is what was saved
+        with self.clock.phase("predict"):
+            self._predict(task, data, "oof")
+            self._predict(task, data, "test")
+        broken = [{"id": b.id, "path": str(b.path), "reason": b.reason, "split": b.split} for b in data.broken]
+        write_record(self.folder / "fit.json", {**read_record(self.folder / "fit.json"), "broken_images": broken})
+        return broken
+
+    def _datamodule(self, task: pl.LightningModule) -> DataModule:
+        settings = self.config["data"]
+        return DataModule(
+            self.manifest,
+            self.fold_of,
+            self.fold,
+            task.preprocess,
+            augment=build_augmentation(self.config["augment"], task.preprocess),
+            batch_size=settings["batch_size"],
+            num_workers=settings["num_workers"],
+            seed=self.config["seed"],
+            cache=settings["cache"],
+            verify=settings["verify"],
+            one_class=task.one_class,
+        )
+
+    def _fit(self, task: pl.LightningModule, data: DataModule) -> None:
+        last = self.folder / "last.ckpt"
+        resume_from = str(last) if self.config["resume"] and last.is_file() else None
+        validates = self._validates()
+        best = self._best_checkpoint() if validates else None
+        checkpoints = [self._last_checkpoint(), *([best] if best else [])]
+        trainer = make_trainer(self.config, task, [*checkpoints, GeneratorState()], self.loggers.for_fold(self.fold))
+        estimate = getattr(getattr(task, "network", None), "memory_estimate", None)
+        if estimate is not None:
+            needed = estimate(len(data.train_rows), (task.preprocess.height, task.preprocess.width))
+            print(f"memory    about {needed / 2**30:.2f} GiB of features for {len(data.train_rows)} training images")
+        try:
+            trainer.fit(task, datamodule=task.wrap_datamodule(data), ckpt_path=resume_from, weights_only=True)
+        except SystemExit as stopped:  # Lightning turns Ctrl-C into an exit; ours says how to go on
+            raise KeyboardInterrupt from stopped
+        if not last.is_file():
+            raise ProjectError(f"training of fold {self.fold} ended before its first epoch did; nothing was saved.")
+        if best is None or not best.best_model_path:
+            with atomic_path(self.folder / "best.ckpt") as temporary:
+                shutil.copyfile(last, temporary)
+        score = best.best_model_score if best is not None else None
+        write_record(
+            self.folder / "fit.json",
+            {"epochs": trainer.current_epoch, "best_validation_score": None if score is None else float(score)},
+        )
+
+    def _validates(self) -> bool:
+        """Whether the held-out rows have both classes, so that epochs can be compared."""
+        train = self.manifest[self.manifest["split"] == "train"]
+        labels = train.loc[self.fold_of.reindex(train.index) == self.fold, "label"].dropna()
+        return labels.nunique() == 2
+
+    def _best_checkpoint(self) -> ModelCheckpoint:
+        from src.metrics.registry import get_metric
+
+        metric = get_metric(self.competition.metric)
+        return ModelCheckpoint(
+            dirpath=self.folder, filename="best", monitor="val/monitor",
+            mode=metric.mode if metric.needs == "score" else "max",  # see AnomalyTask.on_validation_epoch_end
+            save_top_k=1, enable_version_counter=False, auto_insert_metric_name=False,
+        )  # fmt: skip
+
+    def _last_checkpoint(self) -> ModelCheckpoint:
+        return ModelCheckpoint(
+            dirpath=self.folder, filename="last", monitor=None, save_top_k=1, enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )  # fmt: skip
+
+    def _predict(self, task: pl.LightningModule, data: DataModule, part: str) -> None:
+        target = self.folder / f"{part}.parquet"
+        if target.is_file():
+            return
+        frame = predict_rows(
+            task, data, part, config=self.config, maps=self.run.predictions / "maps",
+            prefix=f"{part}_{self.fold}", fold=self.fold if part == "oof" else -1,
+        )  # fmt: skip
+        write_predictions(target, frame, "anomaly", {"task": "anomaly", "run": self.run.path.name})
+
+
+def predict_rows(
+    task: pl.LightningModule,
+    data: DataModule,
+    part: str,
+    *,
+    config: dict[str, Any],
+    maps: Path,
+    prefix: str,
+    fold: int,
+) -> pd.DataFrame:
+    """Predict the `oof`, `test` or `infer` rows of a data module as rows of the prediction store."""
+    loader = getattr(task.wrap_datamodule(data), f"{part}_dataloader")()
+    writer = PredictionWriter(maps, prefix, fold)
+    if len(loader):
+        trainer = make_trainer(config, task, [writer], [])
+        trainer.predict(task, dataloaders=loader, return_predictions=False)
+    return pd.DataFrame(writer.rows, columns=["id", "fold", "score", "probs", "map"])
+
+
+def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], loggers: list[Any]) -> pl.Trainer:
+    """A Lightning Trainer under the run's settings; what the user set wins, then what the model demands."""
+    settings = config["trainer"]
+    demanded = dict(getattr(task, "trainer_arguments", {}) or {})
+    epochs = settings["max_epochs"] or demanded.pop("max_epochs", None) or config["model"].get("max_epochs") or 1
+    demanded.pop("max_epochs", None)
+    steps = settings["max_steps"] if settings["max_steps"] > 0 else demanded.pop("max_steps", -1)
+    demanded.pop("max_steps", None)
+    demanded.pop("num_sanity_val_steps", None)
+    clip = settings["gradient_clip_val"]
+    if clip is None:
+        clip = demanded.pop("gradient_clip_val", None)
+    demanded.pop("gradient_clip_val", None)
+    bar = progress_bar(settings["progress"], interactive())
+    return pl.Trainer(
+        accelerator=settings["accelerator"],
+        devices=demanded.pop("devices", settings["devices"]),
+        precision=settings["precision"] or default_precision(task, settings["accelerator"]),
+        max_epochs=epochs,
+        max_steps=steps,
+        check_val_every_n_epoch=settings["check_val_every_n_epoch"] or max(1, epochs // 10),
+        gradient_clip_val=clip or None,
+        accumulate_grad_batches=settings["accumulate_grad_batches"],
+        limit_train_batches=settings["limit_train_batches"],
+        deterministic=settings["deterministic"],
+        num_sanity_val_steps=0,
+        callbacks=[*callbacks, *([bar] if bar else [])],
+        logger=loggers,
+        plugins=[WholeCheckpointIO()],
+        enable_progress_bar=bar is not None,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the data module shards by itself: no row twice, none missing
+        default_root_dir=os.fspath(config.get("outputs", ".")),
+        log_every_n_steps=10,
+        **{k: v for k, v in demanded.items() if k in {"val_check_interval"}},
+    )
+
+
+def default_precision(task: Any, accelerator: str) -> str:
+    """bf16 on Ampere and later, fp16 on older CUDA, 32 bits elsewhere.
+
+    Networks that compare distances or likelihoods (memory banks, flows, anomalib's own modules) stay at 32 bits:
+    half precision moves their scores by more than the differences that decide a leaderboard.
+    """
+    if accelerator == "cpu" or not torch.cuda.is_available() or getattr(task, "full_precision", True):
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"

@@ -1,0 +1,188 @@
+"""Predict images with a trained run; everything needed comes from its checkpoints and its record."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.errors import ProjectError
+from src.runs import RunFolder, in_repository, open_run, read_config, read_record, shown_path
+
+TABLE_PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "img")
+
+
+def infer(config: dict[str, Any]) -> Path:
+    """Predict `images` with the run's folds, averaged, and write the answers.
+
+    Unreadable images keep their row: the median OOF score, and `read_error` says why.
+
+    Returns:
+        The folder with predictions.csv, predictions.parquet, maps/ and heatmaps/.
+    """
+    run = open_run(config["run"])
+    settings = read_config(run)
+    metrics = read_record(run.path / "metrics.json")
+    rows, name = _rows(config["images"], settings)
+    out = in_repository(config["out"]) if config["out"] else run.path / "infer" / name
+    out.mkdir(parents=True, exist_ok=True)
+    threshold = config["threshold"]
+    if threshold is None and metrics["threshold"]:
+        threshold = metrics["threshold"]["value"]
+
+    frames, broken = _predict_folds(run, rows, config, settings, out)
+    from src.ensemble import average_folds
+    from src.predictions import read_predictions, write_predictions
+
+    frame = average_folds(frames, out)
+    oof = read_predictions(run.predictions / "oof.parquet", "anomaly")
+    frame = _complete(frame, rows, broken, oof)
+    if not config["maps"]:
+        frame = frame.assign(map=None)
+    write_predictions(out / "predictions.parquet", frame, "anomaly", {"task": "anomaly", "run": run.path.name})
+    table = _table(frame, rows, broken, threshold)
+    _write_csv(out / "predictions.csv", table)
+    if config["heatmaps"] and frame["map"].notna().any():
+        from src.report.gallery import write_heatmaps
+
+        top = table.sort_values("score", ascending=False).head(config["heatmaps"])
+        write_heatmaps(top.merge(frame[["id", "map"]], on="id"), folder=out, target=out / "heatmaps")
+    for image in broken[:5]:
+        print(f"WARNING   {image['id']} could not be read ({image['reason']}); it got the median OOF score")
+    flagged = "" if threshold is None else f", {int((table['verdict'] == 'anomalous').sum())} anomalous"
+    print(f"images    {len(table)}{flagged}")
+    print(f"written   {shown_path(out / 'predictions.csv')}")
+    return out
+
+
+def _rows(images: str | None, settings: dict[str, Any]) -> tuple[pd.DataFrame, str]:
+    """Rows to predict as `id`, `path`, and a name for the output folder."""
+    if images is None:
+        from src.cli import CONF
+        from src.competition import load_competition
+        from src.manifest import read_manifest
+
+        source = CONF / "competition" / f"{settings['competition']['name']}.yaml"
+        manifest = read_manifest(load_competition(settings["competition"], source=source))
+        return manifest.loc[manifest["split"] == "test", ["id", "path"]].reset_index(drop=True), "test"
+    path = Path(images).expanduser()
+    if path.is_file() and path.suffix.lower() in {".csv", ".tsv"}:
+        return _table_rows(path), path.stem
+    from src.listing import IMAGE_SUFFIXES
+
+    if path.is_dir():
+        base = path
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    elif path.is_file():
+        base, found = path.parent, [path]
+    else:
+        base, found = _glob(str(path))
+        found = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise ProjectError(
+            f"images={images}: no image there. Give a folder, a quoted glob pattern, an image or a CSV; "
+            f"known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))} in either case."
+        )
+    ids = [p.relative_to(base).as_posix() for p in found]
+    return pd.DataFrame({"id": ids, "path": [str(p.resolve()) for p in found]}), base.resolve().name or "images"
+
+
+def _glob(pattern: str) -> tuple[Path, list[Path]]:
+    import glob
+
+    found = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+    fixed = Path(*_before_magic(Path(pattern).parts)) if Path(pattern).parts else Path(".")
+    return fixed, found
+
+
+def _before_magic(parts: tuple[str, ...]) -> list[str]:
+    import glob
+
+    kept: list[str] = []
+    for part in parts:
+        if glob.has_magic(part):
+            break
+        kept.append(part)
+    return kept or ["."]
+
+
+def _table_rows(path: Path) -> pd.DataFrame:
+    from src.tables import read_table
+
+    table = read_table(path)
+    column = next((c for c in TABLE_PATH_COLUMNS if c in table), None)
+    if column is None:
+        raise ProjectError(
+            f"{path} has no path column. Name one of its columns {', '.join(TABLE_PATH_COLUMNS[:4])} "
+            f"(it has: {', '.join(table.columns)}); paths are relative to the CSV's folder or absolute."
+        )
+    ids = table["id"] if "id" in table else table[column]
+    if ids.duplicated().any():
+        raise ProjectError(f"{path}: id {ids[ids.duplicated()].iloc[0]!r} stands twice. Ids must be unique.")
+    paths = [str((path.parent / p).resolve()) for p in table[column]]
+    missing = [p for p in paths if not Path(p).is_file()]
+    if missing:
+        raise ProjectError(f"{path}: {len(missing)} of {len(paths)} files are missing, the first: {missing[0]}")
+    return pd.DataFrame({"id": ids.astype(str), "path": paths})
+
+
+def _predict_folds(
+    run: RunFolder, rows: pd.DataFrame, config: dict[str, Any], settings: dict[str, Any], out: Path
+) -> tuple[list[pd.DataFrame], list[dict[str, str]]]:
+    """One frame a fold; the images that could not be read."""
+    from src.data.datamodule import DataModule
+    from src.fold_run import predict_rows
+    from src.tasks.anomaly import load_task
+    from src.training import quiet_libraries
+
+    quiet_libraries()
+    available = sorted(int(p.name.removeprefix("fold_")) for p in run.path.glob("fold_*") if (p / "best.ckpt").is_file())
+    wanted = available if config["fold"] == "all" else [config["fold"]]
+    if not set(wanted) <= set(available) or not wanted:
+        raise ProjectError(f"fold={config['fold']}: {shown_path(run.path)} has checkpoints of folds {available}.")
+    settings = {**settings, "trainer": {**settings["trainer"], "accelerator": config["accelerator"]}}
+    frames, broken = [], {}
+    data = None
+    for fold in wanted:
+        task = load_task(run.fold(fold) / "best.ckpt")
+        if data is None:
+            data = DataModule.for_inference(
+                rows, task.preprocess, batch_size=config["batch_size"], num_workers=config["num_workers"]
+            )
+            data.setup("predict")
+            broken = {b.id: {"id": b.id, "reason": b.reason} for b in data.broken}
+        frames.append(
+            predict_rows(task, data, "infer", config=settings, maps=out / "maps", prefix=f"fold_{fold}", fold=-1)
+        )
+    return frames, list(broken.values())
+
+
+def _complete(
+    frame: pd.DataFrame, rows: pd.DataFrame, broken: list[dict[str, str]], oof: pd.DataFrame
+) -> pd.DataFrame:
+    """The frame in the rows' order, unreadable images filled with the median OOF score."""
+    basis = oof["score"] if len(oof) else frame["score"]
+    if broken and not len(basis):
+        raise ProjectError(f"none of the {len(rows)} images could be read; the first: {broken[0]['reason']}")
+    filled = [
+        {"id": image["id"], "fold": -1, "score": float(basis.median()), "probs": None, "map": None} for image in broken
+    ]
+    if filled:
+        frame = pd.concat([frame, pd.DataFrame(filled)], ignore_index=True)
+    return frame.set_index("id").loc[rows["id"]].reset_index()
+
+
+def _table(
+    frame: pd.DataFrame, rows: pd.DataFrame, broken: list[dict[str, str]], threshold: float | None
+) -> pd.DataFrame:
+    table = rows.merge(frame[["id", "score"]], on="id")
+    if threshold is not None:
+        table["verdict"] = ["anomalous" if s >= threshold else "normal" for s in table["score"]]
+    table["read_error"] = table["id"].map({image["id"]: image["reason"] for image in broken}).fillna("")
+    return table
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    from src.atomic import atomic_path
+
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, encoding="utf-8-sig")  # the mark makes Excel read Korean paths right

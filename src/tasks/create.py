@@ -1,0 +1,127 @@
+"""From a model's plain configuration to a task ready to train: options checked, weights found, preprocessing fixed."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from src.data.transforms import PreprocessSpec
+from src.errors import ProjectError, nearest
+from src.weights import ResolvedWeights, resolve_weights
+
+PREPROCESS_KEYS = ("image_size", "resize", "interpolation", "mean", "std")
+OPTIMIZATION_KEYS = ("optimizer", "lr", "weight_decay", "schedule", "amsgrad")
+OTHER_KEYS = ("name", "weights", "max_epochs")
+
+
+def split_options(model: dict[str, Any]) -> tuple[dict, dict, dict]:
+    """Split a model's flat configuration into the network's, the preprocessing's and the optimiser's options."""
+    network = {k: v for k, v in model.items() if k not in (*PREPROCESS_KEYS, *OPTIMIZATION_KEYS, *OTHER_KEYS)}
+    preprocess = {k: model[k] for k in PREPROCESS_KEYS if k in model}
+    optimization = {k: model[k] for k in OPTIMIZATION_KEYS if k in model}
+    return network, preprocess, optimization
+
+
+def check_model(model: dict[str, Any]) -> None:
+    """Refuse a wrong `_target_` or an option that its class does not take, before any data are read."""
+    if "adapter" in model:
+        if model["adapter"] != "anomalib":
+            raise ProjectError(f"model.adapter={model['adapter']!r} is not known. Known: anomalib.")
+        return
+    if "_target_" not in model:
+        raise ProjectError("the model has no _target_. Choose a shipped one (model=patchcore) or name its class.")
+    from src.tasks.anomaly import network_options
+
+    network, _, _ = split_options(model)
+    accepted = network_options(network["_target_"])
+    for name in set(network) - {"_target_"}:
+        if name not in accepted:
+            raise ProjectError(f"model.{name}: {model['_target_']} takes no such option.{nearest(name, accepted)}")
+
+
+def image_size(value: Any) -> tuple[int, int]:
+    """`256` or `[height, width]` as (height, width) in pixels."""
+    size = (value, value) if isinstance(value, int) else tuple(value)
+    if len(size) != 2 or not all(isinstance(v, int) and v >= 16 for v in size):
+        raise ProjectError(f"model.image_size={value!r}: give one number of pixels, or [height, width], of at least 16.")
+    return size  # type: ignore[return-value]
+
+
+def create_task(
+    model: dict[str, Any], *, monitor: str, weights_dir: Path, bundled: bool
+) -> tuple[pl.LightningModule, ResolvedWeights]:
+    """Build the task that a model configuration describes.
+
+    Args:
+        model: the flat model configuration (conf/model/<task>/<name>.yaml with overrides).
+        monitor: metric that picks the best epoch.
+        weights_dir: looked in before the hub.
+        bundled: whether the competition is a bundled sample, the one case in which `auto` may fall back to `builtin`.
+    """
+    height, width = image_size(model["image_size"])
+    if "adapter" in model:
+        from src.tasks.anomalib_adapter import build_adapted, default_backbone
+
+        backbone = default_backbone(model["name"], model["args"] or {})
+        resolved = resolve_weights(backbone, model["weights"], weights_dir=weights_dir, bundled=False)
+        if resolved.kind == "builtin":
+            raise ProjectError(
+                f"model.weights=builtin: anomalib's {model['name']} cannot use the built-in features. "
+                "Give weights by path, or model.weights=random, or choose model=patchcore, padim, fastflow or cfa."
+            )
+        task = build_adapted(
+            model["name"],
+            image_size=(height, width),
+            weights=resolved.path,
+            backbone_args=model.get("backbone_args") or {},
+            args=model["args"] or {},
+        )
+        return task, resolved
+
+    from src.models.features import default_normalization
+    from src.tasks.anomaly import AnomalyTask, network_options
+
+    network, preprocess, optimization = split_options(model)
+    if network["backbone"] == "filter_bank":
+        resolved = ResolvedWeights("builtin", None, "built-in filter bank (fixed filters, nothing learned)", None)
+    else:
+        resolved = resolve_weights(network["backbone"], model["weights"], weights_dir=weights_dir, bundled=bundled)
+    if resolved.kind == "builtin":
+        network = with_builtin_features(network)
+    if "image_size" in network_options(network["_target_"]):
+        network["image_size"] = [height, width]
+    mean, std = default_normalization(network["backbone"])
+    spec = PreprocessSpec(
+        height=height,
+        width=width,
+        resize=preprocess["resize"],
+        interpolation=preprocess["interpolation"],
+        mean=tuple(mean if preprocess["mean"] is None or resolved.kind == "builtin" else preprocess["mean"]),
+        std=tuple(std if preprocess["std"] is None or resolved.kind == "builtin" else preprocess["std"]),
+    )
+    task = AnomalyTask(
+        network=network,
+        preprocess=spec.to_dict(),
+        optimization=optimization,
+        monitor=monitor,
+        weights=resolved.path,
+    )
+    return task, resolved
+
+
+def with_builtin_features(network: dict[str, Any]) -> dict[str, Any]:
+    """The same network on the features that this project ships: backbone, layers and backbone arguments replaced."""
+    from src.models.filter_bank import RECOMMENDED
+
+    accepted = {**network, "backbone": "filter_bank", "backbone_args": {}}
+    from src.tasks.anomaly import network_options
+
+    options = network_options(network["_target_"])
+    accepted.update({k: v for k, v in RECOMMENDED.items() if k in options})
+    return accepted
+
+
+def weights_record(resolved: ResolvedWeights) -> dict[str, Any]:
+    """What run.json keeps of the weights."""
+    return asdict(resolved)
