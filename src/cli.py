@@ -7,11 +7,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from src.errors import ProjectError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+OPEN_SECTIONS = ("model.backbone_args.", "model.args.")
 TASKS = tuple(sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
 
 
@@ -32,7 +33,9 @@ def expand_arguments(arguments: list[str]) -> list[str]:
     expanded = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if key == "model" and equals and not value.startswith(("{", "[")):
+        if key.startswith(OPEN_SECTIONS) and equals:
+            argument = f"++{argument}"  # these hold whatever the library underneath takes: every key may be new
+        elif key == "model" and equals and not value.startswith(("{", "[")):
             value = ",".join(full(name) for name in value.split(","))
             argument = f"model={value}"
         expanded.append(argument)
@@ -59,12 +62,13 @@ def command(config_name: str, function: Callable[[dict[str, Any]], Any], *, usag
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def main(config: Any) -> Any:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-        return function(plain)
+        try:
+            return function(plain)
+        except ProjectError as error:  # before the framework adds its own words to it
+            _fail(str(error), 1)
 
     try:
         main()
-    except ProjectError as error:
-        _fail(str(error), 1)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(explain(error, config_name, sys.argv[1:]), 2)
     except KeyboardInterrupt:
@@ -74,7 +78,7 @@ def command(config_name: str, function: Callable[[dict[str, Any]], Any], *, usag
         _fail("this is a bug or an unforeseen input; the lines above say where it happened.", 1)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     label = "\033[1;31merror:\033[0m" if sys.stderr.isatty() else "error:"
     print(f"{label} {message}", file=sys.stderr)
     sys.stdout.flush()

@@ -6,46 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from src.atomic import atomic_path
 from src.cli import interactive
 from src.competition import Competition
 from src.data.datamodule import DataModule
-from src.data.transforms import build_augmentation
-from src.errors import ProjectError
-from src.predictions import write_predictions
-from src.runs import RunFolder, read_record, write_record
+from src.predictions import write_map, write_predictions
+from src.runs import RunFolder, write_record
 from src.tasks.anomaly import load_task
 from src.tasks.callbacks import GeneratorState, WholeCheckpointIO, progress_bar
 
 
 class PredictionWriter(Callback):
-    """Collects rows batch by batch and writes each anomaly map as it comes, so that maps never pile up in memory."""
+    """Collects rows batch by batch and writes each anomaly map as it comes, so that maps never pile up in memory.
 
-    def __init__(self, maps: Path, prefix: str, fold: int) -> None:
-        self.maps, self.prefix, self.fold = maps, prefix, fold
+    Maps go to `folder`/maps/<prefix>_<row>.npy.
+    """
+
+    def __init__(self, folder: Path, prefix: str, fold: int) -> None:
+        self.folder, self.prefix, self.fold = folder, prefix, fold
         self.rows: list[dict[str, Any]] = []
-        maps.mkdir(parents=True, exist_ok=True)
 
     def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         for index, (name, score) in enumerate(zip(outputs.ids, outputs.scores.tolist(), strict=True)):
             path = None
             if outputs.maps is not None:
-                path = self.maps / f"{self.prefix}_{len(self.rows):06d}.npy"
-                np.save(path, outputs.maps[index, 0].numpy().astype(np.float16))
-            self.rows.append(
-                {
-                    "id": name,
-                    "fold": self.fold,
-                    "score": score,
-                    "probs": None,
-                    "map": f"{self.maps.name}/{path.name}" if path else None,
-                }
-            )
+                path = write_map(self.folder, f"{self.prefix}_{len(self.rows):06d}", outputs.maps[index, 0].numpy())
+            self.rows.append({"id": name, "fold": self.fold, "score": score, "probs": None, "map": path})
 
 
 class FoldRun:
@@ -57,72 +47,46 @@ class FoldRun:
         fold: int,
         config: dict[str, Any],
         competition: Competition,
-        manifest: pd.DataFrame,
-        fold_of: pd.Series,
         loggers: Any,
         clock: Any,
     ) -> None:
         self.run, self.fold, self.config, self.competition = run, fold, config, competition
-        self.manifest, self.fold_of, self.loggers, self.clock = manifest, fold_of, loggers, clock
+        self.loggers, self.clock = loggers, clock
         self.folder = run.fold(fold)
 
-    def execute(self, task: pl.LightningModule, *, show: str) -> list[dict[str, str]]:
-        """Do what is left of this fold; answers its unreadable images."""
-        finished = all((self.folder / name).is_file() for name in ("fit.json", "oof.parquet", "test.parquet"))
-        if finished:
-            print(f"{show or 'training':<9} finished before; kept")
-            return read_record(self.folder / "fit.json")["broken_images"]
-        if show:
-            print(show)
-        with self.clock.phase("read images"):
-            data = self._datamodule(task)
-            data.setup("fit")
-        if (self.folder / "fit.json").is_file():
-            task = load_task(self.folder / "best.ckpt")
-        else:
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return all((self.folder / name).is_file() for name in ("fit.json", "oof.parquet", "test.parquet"))
+
+    def execute(self, task: pl.LightningModule, data: DataModule) -> None:
+        """Do what is left of this fold; `data` stands at it already."""
+        if not (self.folder / "fit.json").is_file():
             with self.clock.phase("fit"):
                 self._fit(task, data)
-            task = load_task(self.folder / "best.ckpt")  # what is predicted with is what was saved
+        task = load_task(self.folder / "best.ckpt")  # what predicts is what was saved
         with self.clock.phase("predict"):
             self._predict(task, data, "oof")
             self._predict(task, data, "test")
-        broken = [{"id": b.id, "path": str(b.path), "reason": b.reason, "split": b.split} for b in data.broken]
-        write_record(self.folder / "fit.json", {**read_record(self.folder / "fit.json"), "broken_images": broken})
-        return broken
-
-    def _datamodule(self, task: pl.LightningModule) -> DataModule:
-        settings = self.config["data"]
-        return DataModule(
-            self.manifest,
-            self.fold_of,
-            self.fold,
-            task.preprocess,
-            augment=build_augmentation(self.config["augment"], task.preprocess),
-            batch_size=settings["batch_size"],
-            num_workers=settings["num_workers"],
-            seed=self.config["seed"],
-            cache=settings["cache"],
-            verify=settings["verify"],
-            one_class=task.one_class,
-        )
 
     def _fit(self, task: pl.LightningModule, data: DataModule) -> None:
         last = self.folder / "last.ckpt"
         resume_from = str(last) if self.config["resume"] and last.is_file() else None
-        validates = self._validates()
-        best = self._best_checkpoint() if validates else None
+        data.setup("fit")
+        both_classes = data.val_rows()["label"].dropna().nunique() == 2  # else epochs cannot be compared
+        best = self._best_checkpoint() if both_classes else None
         checkpoints = [self._last_checkpoint(), *([best] if best else [])]
         trainer = make_trainer(self.config, task, [*checkpoints, GeneratorState()], self.loggers.for_fold(self.fold))
         estimate = getattr(getattr(task, "network", None), "memory_estimate", None)
         if estimate is not None:
-            needed = estimate(len(data.train_rows), (task.preprocess.height, task.preprocess.width))
-            print(f"memory    about {needed / 2**30:.2f} GiB of features for {len(data.train_rows)} training images")
+            images = len(data.train_rows())
+            needed = estimate(images, (task.preprocess.height, task.preprocess.width))
+            print(f"memory    fitting on {images} images takes about {needed / 2**30:.2f} GiB beside the backbone")
         try:
             trainer.fit(task, datamodule=task.wrap_datamodule(data), ckpt_path=resume_from, weights_only=True)
         except SystemExit as stopped:  # Lightning turns Ctrl-C into an exit; ours says how to go on
             raise KeyboardInterrupt from stopped
-        if not last.is_file():
-            raise ProjectError(f"training of fold {self.fold} ended before its first epoch did; nothing was saved.")
+        if not last.is_file():  # Lightning's callback saves only after optimiser steps; memory networks take none
+            trainer.save_checkpoint(last)
         if best is None or not best.best_model_path:
             with atomic_path(self.folder / "best.ckpt") as temporary:
                 shutil.copyfile(last, temporary)
@@ -131,12 +95,6 @@ class FoldRun:
             self.folder / "fit.json",
             {"epochs": trainer.current_epoch, "best_validation_score": None if score is None else float(score)},
         )
-
-    def _validates(self) -> bool:
-        """Whether the held-out rows have both classes, so that epochs can be compared."""
-        train = self.manifest[self.manifest["split"] == "train"]
-        labels = train.loc[self.fold_of.reindex(train.index) == self.fold, "label"].dropna()
-        return labels.nunique() == 2
 
     def _best_checkpoint(self) -> ModelCheckpoint:
         from src.metrics.registry import get_metric
@@ -159,26 +117,28 @@ class FoldRun:
         if target.is_file():
             return
         frame = predict_rows(
-            task, data, part, config=self.config, maps=self.run.predictions / "maps",
-            prefix=f"{part}_{self.fold}", fold=self.fold if part == "oof" else -1,
-        )  # fmt: skip
+            task,
+            getattr(task.wrap_datamodule(data), f"{part}_dataloader")(),
+            config=self.config,
+            folder=self.run.predictions,
+            prefix=f"{part}_{self.fold}",
+            fold=self.fold if part == "oof" else -1,
+        )
         write_predictions(target, frame, "anomaly", {"task": "anomaly", "run": self.run.path.name})
 
 
 def predict_rows(
     task: pl.LightningModule,
-    data: DataModule,
-    part: str,
+    loader: Any,
     *,
     config: dict[str, Any],
-    maps: Path,
+    folder: Path,
     prefix: str,
     fold: int,
 ) -> pd.DataFrame:
-    """Predict the `oof`, `test` or `infer` rows of a data module as rows of the prediction store."""
-    loader = getattr(task.wrap_datamodule(data), f"{part}_dataloader")()
-    writer = PredictionWriter(maps, prefix, fold)
-    if len(loader):
+    """Predict a loader's batches as rows of the prediction store; maps go to `folder`/maps."""
+    writer = PredictionWriter(folder, prefix, fold)
+    if loader:  # an empty list where no row is held out
         trainer = make_trainer(config, task, [writer], [])
         trainer.predict(task, dataloaders=loader, return_predictions=False)
     return pd.DataFrame(writer.rows, columns=["id", "fold", "score", "probs", "map"])
@@ -213,7 +173,7 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
         callbacks=[*callbacks, *([bar] if bar else [])],
         logger=loggers,
         plugins=[WholeCheckpointIO()],
-        enable_progress_bar=bar is not None,
+        enable_progress_bar=isinstance(bar, RichProgressBar),
         enable_model_summary=False,
         use_distributed_sampler=False,  # the data module shards by itself: no row twice, none missing
         default_root_dir=os.fspath(config.get("outputs", ".")),

@@ -45,7 +45,12 @@ def infer(config: dict[str, Any]) -> Path:
         from src.report.gallery import write_heatmaps
 
         top = table.sort_values("score", ascending=False).head(config["heatmaps"])
-        write_heatmaps(top.merge(frame[["id", "map"]], on="id"), folder=out, target=out / "heatmaps")
+        write_heatmaps(
+            top.merge(frame[["id", "map"]], on="id"),
+            folder=out,
+            target=out / "heatmaps",
+            preprocess=read_record(run.path / "run.json")["preprocess"],
+        )
     for image in broken[:5]:
         print(f"WARNING   {image['id']} could not be read ({image['reason']}); it got the median OOF score")
     flagged = "" if threshold is None else f", {int((table['verdict'] == 'anomalous').sum())} anomalous"
@@ -90,7 +95,7 @@ def _glob(pattern: str) -> tuple[Path, list[Path]]:
     import glob
 
     found = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
-    fixed = Path(*_before_magic(Path(pattern).parts)) if Path(pattern).parts else Path(".")
+    fixed = Path(*_before_magic(Path(pattern).parts)) if Path(pattern).parts else Path()
     return fixed, found
 
 
@@ -135,24 +140,21 @@ def _predict_folds(
     from src.training import quiet_libraries
 
     quiet_libraries()
-    available = sorted(int(p.name.removeprefix("fold_")) for p in run.path.glob("fold_*") if (p / "best.ckpt").is_file())
+    checkpoints = run.path.glob("fold_*/best.ckpt")
+    available = sorted(int(path.parent.name.removeprefix("fold_")) for path in checkpoints)
     wanted = available if config["fold"] == "all" else [config["fold"]]
     if not set(wanted) <= set(available) or not wanted:
         raise ProjectError(f"fold={config['fold']}: {shown_path(run.path)} has checkpoints of folds {available}.")
     settings = {**settings, "trainer": {**settings["trainer"], "accelerator": config["accelerator"]}}
     frames, broken = [], {}
-    data = None
     for fold in wanted:
         task = load_task(run.fold(fold) / "best.ckpt")
-        if data is None:
-            data = DataModule.for_inference(
-                rows, task.preprocess, batch_size=config["batch_size"], num_workers=config["num_workers"]
-            )
-            data.setup("predict")
-            broken = {b.id: {"id": b.id, "reason": b.reason} for b in data.broken}
-        frames.append(
-            predict_rows(task, data, "infer", config=settings, maps=out / "maps", prefix=f"fold_{fold}", fold=-1)
+        data = DataModule(
+            None, None, fold, task.preprocess, batch_size=config["batch_size"], num_workers=config["num_workers"]
         )
+        loader = task.wrap_datamodule(data).infer_dataloader(rows)
+        broken = {b.id: {"id": b.id, "reason": b.reason} for b in data.broken}
+        frames.append(predict_rows(task, loader, config=settings, folder=out, prefix=f"fold_{fold}", fold=-1))
     return frames, list(broken.values())
 
 

@@ -1,7 +1,7 @@
 """The anomaly task: fits a network of `src.models.anomaly` and answers raw scores and maps."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError, nearest
+from src.models.anomaly.coreset import progress_bar
 from src.tasks.batches import PredictionBatch
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -94,7 +95,6 @@ class AnomalyTask(pl.LightningModule):
         self.preprocess = PreprocessSpec.from_dict(preprocess)
         self.kind: str = self.network.kind
         self.automatic_optimization = self.kind == "gradient"
-        self.progress: Callable[..., Any] | None = None  # a progress bar for the closing step of memory networks
         self._finished = False
         self._validation: list[tuple[Tensor, Tensor]] = []
 
@@ -146,7 +146,8 @@ class AnomalyTask(pl.LightningModule):
 
     def _finish_memory(self) -> None:
         if self.kind == "memory" and not self._finished:
-            self.network.finish(progress=self.progress)
+            with progress_bar("memory bank") as update:
+                self.network.finish(progress=update)
             self._finished = True
 
     def on_train_epoch_end(self) -> None:
@@ -170,7 +171,11 @@ class AnomalyTask(pl.LightningModule):
         if len(set(labels[known].tolist())) < 2:
             return  # normal images alone rank nothing; the last epoch is kept
         metric = get_metric(self.hparams["monitor"])
-        self.log(f"val/{metric.name}", float(metric.function(scores[known], labels[known])), prog_bar=True)
+        if metric.needs != "score":
+            metric = get_metric("auroc")  # metrics of decisions depend on a threshold that is tuned later
+        value = float(metric.function(scores[known], labels[known]))
+        self.log(f"val/{metric.name}", value, prog_bar=True)
+        self.log("val/monitor", value, logger=False)
 
     # -- prediction -------------------------------------------------------------------------------------------------
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> PredictionBatch:

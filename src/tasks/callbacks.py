@@ -1,14 +1,14 @@
 """What every training run has: whole checkpoints, exact resumption, a progress bar that says rate and time left."""
 
-import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from src.atomic import atomic_path
@@ -60,10 +60,50 @@ class GeneratorState(Callback):
 
 
 def progress_bar(enabled: bool, interactive: bool) -> Callback | None:
-    """A moving bar for a person; for a log file one line at a time, about every tenth of an epoch."""
+    """A moving bar for a person; for a log file a line now and then. Both say the rate and the time left."""
     if not enabled:
         return None
-    if interactive:
-        return RichProgressBar(leave=True)
-    return TQDMProgressBar(refresh_rate=int(os.environ.get("PROGRESS_EVERY", "50")), leave=False)
+    return RichProgressBar(leave=True) if interactive else LineProgress()
 
+
+class LineProgress(Callback):
+    """Progress where no terminal is: one plain line every `seconds`, nothing for what is quicker."""
+
+    def __init__(self, seconds: float = 15.0) -> None:
+        self.seconds = seconds
+
+    def _begin(self, what: str, total: float) -> None:
+        self._what, self._total, self._done = what, total, 0
+        self._start = self._told = time.monotonic()
+
+    def _advance(self, extra: str = "") -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told < self.seconds:
+            return
+        self._told = now
+        rate = self._done / (now - self._start)
+        left = (self._total - self._done) / rate
+        count = f"{self._done}/{self._total:.0f}"
+        print(f"{self._what:<9} {count} batches, {rate:.2f}/s, {_clock(left)} left{extra}", flush=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
+        total = trainer.num_training_batches * epochs
+        self._begin("fit", trainer.max_steps if trainer.max_steps > 0 else total)
+        self._done = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        shown = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if k != "v_num"}
+        self._advance("".join(f", {name} {value:.4g}" for name, value in shown.items()))
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin("predict", sum(trainer.num_predict_batches))
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._advance()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

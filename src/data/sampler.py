@@ -1,0 +1,86 @@
+"""Randomness as a function: an epoch's order and a sample's augmentation key are f(seed, epoch, id)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+
+import numpy as np
+from torch.utils.data import Sampler
+
+# Separate streams, so that a picture's augmentation says nothing about its place in the epoch.
+ORDER, AUGMENT = 1, 2
+
+
+def hash_ids(ids: Sequence[str]) -> np.ndarray:
+    """64 bits an id (uint64), the same in every process and on every machine."""
+    digests = b"".join(blake2b(str(i).encode(), digest_size=8).digest() for i in ids)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def draw_keys(hashes: np.ndarray, seed: int, epoch: int, stream: int) -> np.ndarray:
+    """A pseudo-random uint64 per id hash: splitmix64's finaliser over (seed, epoch, stream, id)."""
+    counter = np.array([seed % 2**64, epoch, stream], dtype=np.uint64)
+    state = np.zeros(1, dtype=np.uint64)
+    for word in counter:
+        state = _mix(state ^ word)
+    return _mix(_mix(hashes ^ state))
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), vectorised."""
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+class EpochSampler(Sampler):
+    """Shuffled training order. Yields (epoch, index), so that workers need not be told the epoch.
+
+    Rank r of w takes every w-th sample: global batch b holds the same samples whatever the number of GPUs, at
+    equal total batch size. The order is padded with its own head to a multiple of w, for ranks must make
+    equally many steps. The order follows from the ids alone: not from the order of the rows.
+    """
+
+    def __init__(self, hashes: np.ndarray, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self._hashes, self._seed = hashes, seed
+        self._rank, self._world_size = rank, world_size
+        self._epoch, self._consumed = 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls it as an epoch begins, also after `__iter__`: the same epoch changes nothing."""
+        if epoch != self._epoch:
+            self._epoch, self._consumed = epoch, 0
+
+    def resume(self, epoch: int, consumed: int) -> None:
+        """Begin the next iteration inside `epoch`, after `consumed` samples (of all ranks together)."""
+        self._epoch, self._consumed = epoch, consumed
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Row indices of the whole epoch, all ranks, unpadded."""
+        return np.argsort(draw_keys(self._hashes, self._seed, epoch, ORDER), kind="stable")
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, consumed = self._epoch, self._consumed
+        self._consumed = 0
+        order = np.resize(self.order(epoch), len(self) * self._world_size)
+        for index in order[consumed + self._rank :: self._world_size]:
+            yield epoch, int(index)
+
+    def __len__(self) -> int:
+        """Samples of a full epoch on this rank (also in a resumed one, whose iteration is shorter)."""
+        return -(-len(self._hashes) // self._world_size)
+
+
+class ShardSampler(Sampler):
+    """Rows in order, shared among ranks without padding: each row exactly once over all ranks."""
+
+    def __init__(self, n: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self._indices = range(rank, n, world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)

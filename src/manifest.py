@@ -1,0 +1,147 @@
+"""The manifest: every layout (csv, folder, mvtec) read into one table, a row an image.
+
+Columns, always all present: `id` str, `path` str (absolute), `split` "train" | "test", `target` str | None,
+`label` Int64 (0 normal, 1 anomalous, <NA> unknown), `group` str | None, `mask` str | None (absolute),
+`source` str (the row or file it comes from, for messages). Train rows first; within a split the order of the
+table, or natural order by name. Ids are unique within a split.
+
+What is known of the test images never enters: `read_solution` reads it, for grading alone.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from src.competition import Competition
+from src.competition_files import check_files
+from src.errors import ProjectError, nearest
+from src.layouts import Rows, read_answers, read_rows
+from src.tables import differing_ids
+
+COLUMNS = ("id", "path", "split", "target", "label", "group", "mask", "source")
+
+
+def read_manifest(spec: Competition) -> pd.DataFrame:
+    """Both splits of a competition; of the test split only `id`, `path` and `source` are known.
+
+    Raises:
+        ProjectError: whatever a spec's files can have wrong (`check_files`, `read_rows`), or no normal
+            training image for the task anomaly.
+    """
+    check_files(spec)
+    train, test = read_rows(spec, "train"), read_rows(spec, "test")
+    labels = _labels(spec, train.targets)
+    if spec.task == "anomaly" and 0 not in labels:
+        _fail_no_normal(spec, train.targets)
+    frames = [_frame(train, "train", labels), _frame(test, "test", [pd.NA] * len(test.ids))]
+    return pd.concat(frames, ignore_index=True)
+
+
+def read_solution(spec: Competition) -> pd.DataFrame | None:
+    """For grading: `id`, `target`, `label` (Int64), `mask` of the test images, in the test split's order.
+
+    From the solution table, else (folder, mvtec) from the names of the test's sub-folders and the ground
+    truth; None when there is neither.
+
+    Raises:
+        ProjectError: the solution's ids are not the test's, a row has no target, a mask is missing.
+    """
+    answers = read_answers(spec)
+    if answers is None:
+        return None
+    order = read_rows(spec, "test").ids if spec.solution is not None else answers.ids
+    place = {value: row for row, value in enumerate(answers.ids)}
+    difference = differing_ids(place, order)
+    if difference:
+        problem = f"{spec.solution} does not fit the test set: {difference}. It needs one row for each image."
+        raise spec.error("solution", problem)
+    rows = [place[value] for value in order]
+    normal = set(spec.data.normal)
+    if spec.solution is not None and spec.data.target is None:
+        normal |= {spec.submission.labels.get("normal", "0")}  # the targets are then a submission's values
+    return pd.DataFrame(
+        {
+            "id": pd.Series(order, dtype=object),
+            "target": pd.Series([answers.targets[row] for row in rows], dtype=object),
+            "label": pd.array([int(answers.targets[row] not in normal) for row in rows], dtype="Int64"),
+            "mask": pd.Series([answers.masks[row] for row in rows], dtype=object),
+        }
+    )
+
+
+def require_classes(manifest: pd.DataFrame) -> None:
+    """For methods that learn from defects: both classes must be among the training labels.
+
+    Raises:
+        ProjectError: only one class, or no labels at all.
+    """
+    labels = manifest.loc[manifest["split"] == "train", "label"]
+    normal, anomalous = int((labels == 0).sum()), int((labels == 1).sum())
+    if not normal or not anomalous:
+        raise ProjectError(
+            f"two classes are needed, and the training set has {normal} normal and {anomalous} anomalous "
+            "images. Label some of the missing class, correct competition.data.normal, or choose a model "
+            "that learns from normal images alone, such as model=patchcore."
+        )
+
+
+def data_hash(manifest: pd.DataFrame) -> str:
+    """sha256 over splits, ids, paths relative to their common folder, file sizes and targets; 64 hex digits.
+
+    The same wherever the data lies and in whatever order the rows are. Contents are not read: a file replaced
+    by another of the same size goes unnoticed.
+
+    Raises:
+        ProjectError: an image has vanished since the manifest was read.
+    """
+    paths = manifest["path"].tolist()
+    start = len(os.path.commonpath(paths)) if paths else 0
+    lines = []
+    columns = (manifest[name] for name in ("split", "id", "target", "path", "source"))
+    for split, identifier, target, path, source in zip(*columns, strict=True):
+        try:
+            size = Path(path).stat().st_size
+        except OSError as error:
+            raise ProjectError(f"{source}: {path} is gone ({error.strerror}). Put it back.") from error
+        lines.append(repr((split, identifier, path[start:], size, target)))
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _labels(spec: Competition, targets: Sequence[str | None]) -> list:
+    """0, 1 or <NA> a target. Where a training set has no targets at all, all of it is normal."""
+    if all(target is None for target in targets) and spec.data.target is None:
+        return [0] * len(targets)
+    normal = set(spec.data.normal)
+    return [pd.NA if target is None else int(target not in normal) for target in targets]
+
+
+def _fail_no_normal(spec: Competition, targets: Sequence[str | None]) -> None:
+    counts = Counter(target for target in targets if target is not None).most_common(8)
+    found = ", ".join(f"'{target}' ({count})" for target, count in counts) or "none"
+    near = nearest(spec.data.normal[0], [target for target, _ in counts])
+    raise spec.error(
+        "data.normal",
+        f"no training image is normal: {', '.join(spec.data.normal)} is not among the targets.{near} "
+        f"Targets found: {found}. List those that mean normal.",
+    )
+
+
+def _frame(rows: Rows, split: str, labels: Sequence) -> pd.DataFrame:
+    values = {
+        "id": rows.ids,
+        "path": rows.paths,
+        "split": [split] * len(rows.ids),
+        "target": rows.targets,
+        "label": labels,
+        "group": rows.groups,
+        "mask": rows.masks,
+        "source": rows.sources,
+    }
+    # Objects, not pandas 3's own strings: those would turn None into NaN, and differ between pandas 2 and 3.
+    return pd.DataFrame(
+        {name: pd.Series(values[name], dtype="Int64" if name == "label" else object) for name in COLUMNS}
+    )

@@ -1,0 +1,239 @@
+"""ROC, precision-recall and score histogram: one drawing, a PNG for loggers and a themed SVG for the page."""
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.atomic import atomic_path
+from src.report.evidence import ScoredSet
+
+# Each colour stands for itself in the PNG and becomes a CSS variable of the same name in the SVG, so that one
+# drawing serves light and dark pages. The values must differ from each other.
+LIGHT = {
+    "ink": "#1c1e22",
+    "muted": "#666b74",
+    "rule": "#e2e3df",
+    "normal": "#2a6fb0",
+    "defect": "#c8501e",
+    "unknown": "#8a8f98",
+}
+DARK = {
+    "ink": "#ecebe6",
+    "muted": "#9ba0a9",
+    "rule": "#34373d",
+    "normal": "#6fb1ee",
+    "defect": "#ff9560",
+    "unknown": "#7d828c",
+}
+SIZE = (3.5, 3.2)  # inches; shown about 330 pixels wide, so that 9 points read as 12 pixels
+MAX_TICKS = 60  # images of one class that the histogram also shows singly
+MAX_POINTS = 400  # of a drawn curve: more cannot be seen, and 20,000 would weigh megabytes as SVG
+
+
+def draw_roc(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
+    """Matplotlib figure of the ROC curves; test is dashed; the dot marks the threshold."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    def curve(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        x, y, _ = roc_curve(labels, scores)
+        return x, y, roc_auc_score(labels, scores)
+
+    def mark(normal: np.ndarray, defective: np.ndarray) -> tuple[float, float]:
+        return float((normal >= threshold).mean()), float((defective >= threshold).mean())
+
+    figure, axes = _canvas("False alarms among normal images", "Defects found")
+    axes.plot([0, 1], [0, 1], color=LIGHT["rule"], linewidth=1)
+    _curves(axes, sets, curve, mark if threshold is not None else None, "AUROC")
+    return figure
+
+
+def draw_precision_recall(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
+    """Matplotlib figure of precision over recall; test is dashed; the dot marks the threshold."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    def curve(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        precision, recall, _ = precision_recall_curve(labels, scores, drop_intermediate=True)
+        # thresholds below the first that finds everything only lose precision
+        start = int(np.flatnonzero(recall == 1)[-1])
+        return recall[start:], precision[start:], average_precision_score(labels, scores)
+
+    def mark(normal: np.ndarray, defective: np.ndarray) -> tuple[float, float]:
+        hits, alarms = (defective >= threshold).sum(), (normal >= threshold).sum()
+        return float(hits / len(defective)), float(hits / max(1, hits + alarms))
+
+    figure, axes = _canvas("Recall: defects found", "Precision: alarms that are right")
+    _curves(axes, sets, curve, mark if threshold is not None else None, "AP", steps=True)
+    return figure
+
+
+def draw_histogram(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
+    """Matplotlib figure of the scores per class, one panel a set over a common axis, with the threshold.
+
+    Counts go logarithmic when one class would vanish beside the other; a class of few images also shows every
+    score as a tick below the axis.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    panels = figure.subplots(len(sets), 1, sharex=True, squeeze=False)[:, 0]
+    edges, log_x = _score_bins(np.concatenate([scored.frame["score"] for scored in sets]), threshold)
+    for axes, scored in zip(panels, sets, strict=True):
+        unknown = scored.frame.loc[scored.frame["label"].isna(), "score"].to_numpy()
+        groups = [("normal", "normal", scored.normal), ("defective", "defect", scored.defective)]
+        groups = [group for group in [*groups, ("no label", "unknown", unknown)] if len(group[2])]
+        peaks = []
+        for position, (name, colour, values) in enumerate(groups):
+            counts, _ = np.histogram(values, edges)
+            peaks.append(counts.max())
+            label = f"{name} {len(values):,}"
+            axes.stairs(counts, edges, fill=True, color=LIGHT[colour], alpha=0.28, linewidth=0)
+            axes.stairs(counts, edges, color=LIGHT[colour], linewidth=1.4, label=label)
+            if len(values) <= MAX_TICKS:
+                height = np.full(len(values), -0.035 - 0.045 * position)
+                axes.plot(
+                    values, height, "|", color=LIGHT[colour], markersize=5, markeredgewidth=1, clip_on=False,
+                    transform=axes.get_xaxis_transform(), zorder=3,
+                )  # fmt: skip
+        if min(peaks) * 12 < max(peaks):
+            axes.set_yscale("symlog", linthresh=1)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_ylim(bottom=0)
+        if threshold is not None:
+            axes.axvline(threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 2)))
+        _dress(axes, "", "Images")
+        _legend(axes, columns=len(groups), right=True)
+        if len(sets) > 1:
+            title = "Out of fold" if scored.key == "oof" else "Test"
+            axes.set_title(title, loc="left", fontsize=8.5, color=LIGHT["ink"])
+    panels[-1].tick_params(axis="x", pad=9 if has_ticks(sets[-1]) else 3)
+    panels[-1].set_xlabel("Score" + (" (logarithmic)" if log_x else ""))
+    if log_x:
+        panels[-1].set_xscale("log")
+        panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panels[-1].xaxis.set_minor_formatter(NullFormatter())
+    panels[-1].set_xlim(edges[0], edges[-1])
+    if threshold is not None:
+        place = panels[0].transData.transform((threshold, 0))
+        left = panels[0].transAxes.inverted().transform(place)[0] < 0.6
+        panels[0].annotate(
+            "threshold", (threshold, 1), xycoords=("data", "axes fraction"), xytext=(3 if left else -3, -1),
+            textcoords="offset points", ha="left" if left else "right", va="top", fontsize=8,
+            color=LIGHT["ink"],
+        )  # fmt: skip
+    return figure
+
+
+def has_ticks(scored: ScoredSet) -> bool:
+    """Whether the histogram of this set marks single images below its axis."""
+    return any(0 < len(values) <= MAX_TICKS for values in (scored.normal, scored.defective))
+
+
+def save_png(figure: Any, path: Path) -> None:
+    """Write the figure as a whole PNG file on white."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=160, facecolor="white")
+    figure.set_layout_engine("none")  # settled: drawing it again as SVG need not solve it again
+
+
+def themed_svg(figure: Any, name: str, description: str) -> str:
+    """The figure as an inline SVG element: CSS variables for colours and font, ids made unique by `name`."""
+    import matplotlib
+    from markupsafe import escape
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
+    box = re.search(r'viewBox="([^"]+)"', svg).group(1)
+    body = svg[svg.index(">") + 1 :].replace("xlink:href", "href")
+    for before in (' id="', "url(#", ' href="#'):
+        body = body.replace(before, f"{before}{name}-")
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", body)
+    for colour, value in LIGHT.items():
+        body = body.replace(value, f"var(--{colour})")
+    return f'<svg viewBox="{box}" role="img" aria-label="{escape(description)}">{body.strip()}'
+
+
+def _canvas(x_label: str, y_label: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    _dress(axes, x_label, y_label)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    return figure, axes
+
+
+def _dress(axes: Any, x_label: str, y_label: str) -> None:
+    axes.set_axisbelow(True)
+    axes.grid(True, axis="y", color=LIGHT["rule"], linewidth=0.8)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(LIGHT["muted"])
+    axes.tick_params(colors=LIGHT["muted"], labelsize=8.5, length=0)
+    axes.set_xlabel(x_label, color=LIGHT["muted"], fontsize=9)
+    axes.set_ylabel(y_label, color=LIGHT["muted"], fontsize=9)
+
+
+def _curves(
+    axes: Any,
+    sets: Sequence[ScoredSet],
+    curve: Callable,
+    mark: Callable | None,
+    summary: str,
+    steps: bool = False,
+) -> None:
+    for scored in sets:
+        if not scored.has_both:
+            continue
+        x, y, area = curve(*scored.arrays())
+        keep = thinned(len(x))
+        test = scored.key == "test"
+        axes.plot(
+            x[keep], y[keep], color=LIGHT["muted"] if test else LIGHT["ink"], linewidth=1.6, clip_on=False,
+            linestyle=(0, (4, 2)) if test else "-", drawstyle="steps-post" if steps else "default",
+            label=f"{'test' if test else 'out of fold'}, {summary} {area:.3f}",
+        )  # fmt: skip
+        if mark is not None:
+            axes.plot(
+                *mark(scored.normal, scored.defective), "o", markersize=7, color=LIGHT["defect"],
+                markeredgewidth=0, clip_on=False, zorder=4,
+            )  # fmt: skip
+    _legend(axes, columns=1, right=False)
+
+
+def _legend(axes: Any, *, columns: int, right: bool) -> None:
+    """Above the axes, where it hides no data."""
+    axes.legend(
+        loc="lower right" if right else "lower left", bbox_to_anchor=(float(right), 1.0), ncols=columns,
+        frameon=False, fontsize=8.5, labelcolor=LIGHT["ink"], handlelength=1.4, handletextpad=0.5,
+        columnspacing=1.0, borderaxespad=0.2, borderpad=0.2,
+    )  # fmt: skip
+
+
+def thinned(n: int) -> np.ndarray:
+    """Indices of at most MAX_POINTS evenly spaced points of n, both ends kept."""
+    return np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).round().astype(int))
+
+
+def _score_bins(scores: np.ndarray, threshold: float | None) -> tuple[np.ndarray, bool]:
+    """Shared bin edges, and whether they are spaced logarithmically (positive scores with a long tail)."""
+    values = np.append(scores, [] if threshold is None else [threshold])
+    low, high = float(values.min()), float(values.max())
+    log_x = low > 0 and high > 40 * float(np.median(scores))
+    margin = max(0.03 * (high - low), 1e-9 + 0.02 * abs(high) if high == low else 0)
+    n_bins = int(np.clip(math.sqrt(len(scores)) * 2, 12, 48))
+    if log_x:
+        return np.geomspace(low * 0.95, high * 1.05, n_bins + 1), True
+    return np.linspace(low - margin, high + margin, n_bins + 1), False
