@@ -72,23 +72,19 @@ def _rows(images: str | None, settings: dict[str, Any]) -> tuple[pd.DataFrame, s
     path = Path(images).expanduser()
     if path.is_file() and path.suffix.lower() in {".csv", ".tsv"}:
         return _table_rows(path), path.stem
-    from src.listing import IMAGE_SUFFIXES
+    from src.listing import IMAGE_SUFFIXES, Tree, is_image
 
     if path.is_dir():
-        base = path
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    elif path.is_file():
-        base, found = path.parent, [path]
+        base, found = path, list(Tree(path).images())
     else:
-        base, found = _glob(str(path))
-        found = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES]
+        base, files = (path.parent, [path]) if path.is_file() else _glob(str(path))
+        found = [(p.relative_to(base).as_posix(), str(p.resolve())) for p in files if is_image(p.name)]
     if not found:
         raise ProjectError(
             f"images={images}: no image there. Give a folder, a quoted glob pattern, an image or a CSV; "
             f"known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))} in either case."
         )
-    ids = [p.relative_to(base).as_posix() for p in found]
-    return pd.DataFrame({"id": ids, "path": [str(p.resolve()) for p in found]}), base.resolve().name or "images"
+    return pd.DataFrame(found, columns=["id", "path"]), base.resolve().name or "images"
 
 
 def _glob(pattern: str) -> tuple[Path, list[Path]]:

@@ -25,7 +25,7 @@ ONLY_IN = {
     "omegaconf": {"src/cli.py"},
     "wandb": {"src/loggers.py"},
     "albumentations": {"src/data/transforms.py"},
-    "anomalib": {"src/tasks/", "src/models/anomaly/"},
+    "anomalib": {"src/tasks/", "src/models/anomaly/", "src/weight_sources.py"},
     "pytorch_lightning": set(),
 }
 

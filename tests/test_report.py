@@ -14,9 +14,10 @@ import pytest
 
 from src.competition import Competition, DataSpec, SubmissionSpec
 from src.errors import ProjectError
-from src.metrics.anomaly import evaluate_anomaly
+from src.metrics.anomaly import average_precision, evaluate_anomaly
 from src.report import build_report, wording
 from src.report.evidence import confusion, kinds, scored_sets
+from src.report.figures import draw_precision_recall
 from src.report.gallery import choose, load, write_heatmaps
 from src.report.overlay import outline, overlay
 
@@ -56,7 +57,7 @@ class FakeRun:
             "seconds": {"fit": 75.2},
             "peak_memory": {"process_gib": 1.5},
             "versions": {"torch": "2.15.0"},
-            "submission": {"path": "submission.csv", "rows": 12, "valid": True, "problems": []},
+            "submission": {"path": "submission.csv", "rows": 12, "valid": True, "warnings": ["all equal"]},
         }
         self.broken = [
             {"id": "dead", "path": str(self.root / "images/dead.png"), "reason": "truncated <PNG>", "split": "train"}
@@ -209,7 +210,7 @@ def test_whole_run(fake: FakeRun) -> None:
     assert "patchcore" in text and "resnet18" in text and "0.1" in text
     assert "1 min 15 s" in text and "1.5 GiB" in text
     assert "0123456789ab…" in text
-    assert "✓ Valid" in text and "12 rows" in text
+    assert "✓ Valid" in text and "12 rows" in text and "all equal" in text
     assert "Pixel AUROC 0.877 – – –" in text  # out of fold, two folds, test
     assert "passed, 90%" in text and "false alarms, 10%" in text and "missed, 17%" in text
     assert "hole 1 of 2 2 of 2" in text and "scratch 4 of 4 4 of 4" in text
@@ -426,3 +427,11 @@ def test_wording() -> None:
     assert wording.fact("peak_bytes", 2**20) == "1 MiB"
     assert wording.fact("", [0.1, "a", None, True]) == "0.1, a, –, yes"
     assert json.dumps(wording.fact("args", {"pad_type": "same"})) == '"pad_type: same"'
+
+
+def test_precision_recall_steps_enclose_the_average_precision(fake: FakeRun) -> None:
+    oof = scored_sets(fake.manifest, fake.oof, None, None, fake.run / "predictions")[0]
+    curve = draw_precision_recall([oof], 1.5).axes[0].lines[0]
+    recall, precision = curve.get_xdata(), curve.get_ydata()
+    assert curve.get_drawstyle() == "steps-pre" and recall[0] == 0 and recall[-1] == 1
+    assert np.sum(np.diff(recall) * precision[1:]) == pytest.approx(average_precision(*oof.arrays()))

@@ -242,7 +242,7 @@ def _decode_jpeg(data: bytes, header: Image.Image, factor: int) -> np.ndarray:
             if "premature" in str(error).lower():
                 raise
     header.draft("RGB", (width, height))
-    return np.asarray(header.convert("RGB"))
+    return np.array(header.convert("RGB"))
 
 
 def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:

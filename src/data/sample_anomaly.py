@@ -252,9 +252,9 @@ def _blob(draws: Draws, grid: Grid, radius: float) -> np.ndarray:
 
 def _scratch(draws: Draws, grid: Grid, surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A thin curved line (quadratic Bezier) that bares a lighter or darker ground, thinning at its ends."""
-    width, length = draws.uniform(1.4, 4.0) / SIZE, draws.uniform(45, 150) / SIZE
-    ground = draws.uniform(0.03, 0.15) if draws.integer(2) else draws.uniform(0.75, 0.95)
-    strength = draws.uniform(0.35, 0.95)
+    width, length = draws.uniform(1.8, 4.0) / SIZE, draws.uniform(50, 150) / SIZE
+    ground = draws.uniform(0.02, 0.1) if draws.integer(2) else draws.uniform(0.8, 1.0)
+    strength = draws.uniform(0.5, 1.0)
     start = [draws.uniform(-0.35, 0.35), draws.uniform(-0.35, 0.35)]
     direction = [draws.uniform(-1, 1), draws.uniform(-1, 1)]
     norm = (direction[0] ** 2 + direction[1] ** 2) ** 0.5 + 1e-9
@@ -291,9 +291,9 @@ def _stain(draws: Draws, grid: Grid, surface: np.ndarray) -> tuple[np.ndarray, n
 
 def _hole(draws: Draws, grid: Grid, surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A small dark opening with a lit rim."""
-    field = _blob(draws, grid, draws.uniform(7, 18))
+    field = _blob(draws, grid, draws.uniform(9, 20))
     inside, around = _smooth(field, 0.25, 0.45), _smooth(field, 0.02, 0.25)
-    depth, rim = draws.uniform(0.55, 0.9), draws.uniform(0.0, 0.15)
+    depth, rim = draws.uniform(0.7, 0.95), draws.uniform(0.0, 0.15)
     edged = surface + rim * (around * (1 - inside))[..., None]
     return edged + inside[..., None] * (surface * (1 - depth) - edged), around > 0.5
 
@@ -307,7 +307,7 @@ def _foreign(
     window = own[draws.integer(len(own))]
     patch = _crop(textures[other], window, _pose(draws, other, window), grid)
     shift = (int(textures[row.texture].sum()) - int(textures[other].sum())) / (512 * 512 * 255.0)
-    alpha = _smooth(_blob(draws, grid, draws.uniform(22, 48)), 0.1, 0.35) * draws.uniform(0.7, 1.0)
+    alpha = _smooth(_blob(draws, grid, draws.uniform(28, 52)), 0.1, 0.35) * draws.uniform(0.85, 1.0)
     return surface + alpha[..., None] * ((patch + shift)[..., None] - surface), alpha > 0.3
 
 
@@ -321,7 +321,7 @@ def _bend(draws: Draws, grid: Grid) -> tuple[tuple[np.ndarray, np.ndarray], np.n
     inside = np.clip(1 - (x * x + y * y) / (radius * radius), 0.0, 1.0)
     field = inside * inside
     slope = 2 * inside * (x * unit[0] + y * unit[1]) / radius  # of the field, along the push
-    shade = 1 + draws.sign() * draws.uniform(0.15, 0.6) * slope
+    shade = 1 + draws.sign() * draws.uniform(0.3, 0.7) * slope
     return (-push * radius * unit[0] * field, -push * radius * unit[1] * field), shade, field > 0.1
 
 

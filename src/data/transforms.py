@@ -149,7 +149,7 @@ class Augmentation:
     """A seeded Albumentations pipeline: the same `key` and picture give the same result in any process."""
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], spec: PreprocessSpec) -> None:
-        self._config, self._spec = [dict(entry) for entry in transforms], spec
+        self._config, self._spec = list(transforms), spec
         library = _albumentations()
         steps = _build_transforms(transforms, spec, library, "augment, transform")
         # Seeding Albumentations by its own set_random_seed makes two new generators for each transform; all

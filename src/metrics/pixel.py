@@ -173,8 +173,8 @@ def aupro(maps: Iterable[np.ndarray], masks: Iterable[np.ndarray], fpr_limit: fl
     Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 4.2: at each threshold the
     share of each ground-truth region that is found, averaged over regions, against the share of normal pixels
     over the threshold. Trapezoids join the distinct thresholds, so the value does not depend on the order of
-    tied pixels. `fpr_limit` is in (0, 1]. anomalib's AUPRO has the same definition; it adds up in float32,
-    which drifts with many pixels, and answers 0 where there is no region (here that is an error).
+    tied pixels. `fpr_limit` is in (0, 1]. anomalib's AUPRO has the same definition, but
+    answers 0 where there is no region; here that is an error.
 
     Raises: as `pixel_auroc` does.
     """

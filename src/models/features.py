@@ -87,11 +87,14 @@ class FeatureExtractor(nn.Module):
         if not layers or len(set(layers)) != len(layers):
             raise ProjectError(f"layers={layers} must name at least one layer of {backbone}, each once.")
         if backbone == FILTER_BANK:
-            from src.models.filter_bank import FilterBank
+            from src.models.filter_bank import LAYERS, FilterBank
 
             if weights is not None:
                 raise ProjectError("backbone=filter_bank has fixed filters: leave its weights empty.")
-            self.model = FilterBank(layers=layers, **dict(backbone_args or {}))
+            names = [LAYERS[_layer_index(backbone, layer, list(LAYERS))] for layer in layers]
+            if backbone_args:
+                raise ProjectError(f"backbone=filter_bank takes no backbone_args, but was given {dict(backbone_args)}.")
+            self.model = FilterBank(layers=names)
             self.channels, self.strides = list(self.model.channels), list(self.model.strides)
             self._order, self._channels_last = list(range(len(layers))), False
         else:

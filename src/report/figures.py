@@ -58,9 +58,11 @@ def draw_precision_recall(sets: Sequence[ScoredSet], threshold: float | None) ->
 
     def curve(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         precision, recall, _ = precision_recall_curve(labels, scores, drop_intermediate=True)
-        # thresholds below the first that finds everything only lose precision
-        start = int(np.flatnonzero(recall == 1)[-1])
-        return recall[start:], precision[start:], average_precision_score(labels, scores)
+        # one step for each defect found, at the threshold that just finds it, as average precision sums them
+        reached, last = np.unique(recall[-2::-1], return_index=True)
+        steps = precision[-2::-1][last]
+        x, y = reached[reached > 0], steps[reached > 0]
+        return np.append(0.0, x), np.append(y[0], y), average_precision_score(labels, scores)
 
     def mark(normal: np.ndarray, defective: np.ndarray) -> tuple[float, float]:
         hits, alarms = (defective >= threshold).sum(), (normal >= threshold).sum()
@@ -202,7 +204,7 @@ def _curves(
         test = scored.key == "test"
         axes.plot(
             x[keep], y[keep], color=LIGHT["muted"] if test else LIGHT["ink"], linewidth=1.6, clip_on=False,
-            linestyle=(0, (4, 2)) if test else "-", drawstyle="steps-post" if steps else "default",
+            linestyle=(0, (4, 2)) if test else "-", drawstyle="steps-pre" if steps else "default",
             label=f"{'test' if test else 'out of fold'}, {summary} {area:.3f}",
         )  # fmt: skip
         if mark is not None:

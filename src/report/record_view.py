@@ -61,18 +61,19 @@ def identity(run: Path, record: dict[str, Any]) -> list[str]:
 
 
 def submission(run: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Name, rows, state ("valid", "invalid", "unchecked", "absent") and problems of the submission."""
+    """Name, rows, state ("valid", "invalid", "unchecked", "absent") and problems or warnings."""
     known = record.get("submission")
     known = {"path": known} if isinstance(known, str) else known if isinstance(known, dict) else {}
     path = Path(known["path"]) if known.get("path") else run / "submission.csv"
     problems = [str(problem) for problem in known.get("problems") or []]
+    warnings = [str(warning) for warning in known.get("warnings") or []]
     if problems or known.get("valid") is False:
         state = "invalid"
     elif known.get("valid"):
         state = "valid"
     else:
         state = "unchecked" if (path if path.is_absolute() else run / path.name).is_file() else "absent"
-    return {"name": path.name, "rows": known.get("rows"), "state": state, "problems": problems}
+    return {"name": path.name, "rows": known.get("rows"), "state": state, "remarks": problems or warnings}
 
 
 def blocks(run: Path, record: dict[str, Any], competition: Competition, manifest: pd.DataFrame) -> list[dict[str, Any]]:

@@ -243,5 +243,3 @@ def _competition_of(runs: Sequence[RunFolder]) -> Competition:
 
 def _shown(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
-
-

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.errors import nearest
 from src.tables import LONGEST_CELL
 
 _SHOWN = 5
@@ -84,23 +83,26 @@ def header_problems(
         mark = next(mark for mark in ";\t|" if mark in header[0])
         return [f"line 1: cells are separated by {mark!r}, expected commas ('{wanted}'). Save with sep=','."], False
     problems = []
-    extra, missing = [name for name in header if name not in expected], [n for n in expected if n not in header]
-    for name in extra:
+    missing = [name for name in expected if name not in header]
+    strange = []
+    for name in header:
+        if name in expected:
+            continue
+        twin = next((other for other in missing if other.lower() == name.strip().lower()), None)
         if name.strip() == "" or name.startswith("Unnamed:"):
             problems.append(
                 f"line 1: found an index column ('{name}') that pandas wrote, expected '{wanted}'. Save with {_SAVE}."
             )
+        elif twin is not None:
+            missing.remove(twin)
+            problems.append(f"line 1: column {name!r} must be written {twin!r}, letter for letter. Rename it.")
         else:
-            twin = next((other for other in missing if other.lower() == name.strip().lower()), None)
-            if twin is not None:
-                missing.remove(twin)
-                problems.append(f"line 1: column {name!r} must be written {twin!r}, letter for letter. Rename it.")
-            else:
-                problems.append(f"line 1: column '{name}' is not expected ('{wanted}'). Drop it: df[{expected}].")
-    for name in missing:
-        problems.append(
-            f"line 1: column '{name}' is missing; found '{found}'.{nearest(name, extra)} Expected '{wanted}'."
-        )
+            strange.append(name)
+    if len(strange) == len(missing) == 1:
+        problems.append(f"line 1: found column '{strange[0]}' where '{missing[0]}' is expected. Rename it.")
+    else:
+        problems += [f"line 1: column '{n}' is not expected ('{wanted}'). Drop it: df[{expected}]." for n in strange]
+        problems += [f"line 1: column '{n}' is missing; found '{found}', expected '{wanted}'." for n in missing]
     for name in sorted({name for name in header if header.count(name) > 1}):
         problems.append(f"line 1: column '{name}' appears {header.count(name)} times. Keep one.")
     if not problems:
@@ -109,9 +111,9 @@ def header_problems(
 
 
 def listed(what: str, places: Sequence[str], remedy: str) -> str:
-    """ "3 <what>: line 2 …, line 5 …. <remedy>." with the first five places."""
+    """One problem with its number of places, the first five of them, and the remedy."""
     more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    return f"{len(places)} {what}: {', '.join(places[:_SHOWN])}{more}. {remedy}."
+    return f"{what} ({len(places)}): {', '.join(places[:_SHOWN])}{more}. {remedy}."
 
 
 def _decoded(content: bytes, problems: list[str]) -> str | None:

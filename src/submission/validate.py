@@ -132,9 +132,9 @@ def _expected_ids(spec: Competition, test_ids: Sequence[str] | None) -> tuple[li
         unknown = [repr(name) for name in dict.fromkeys(ids) if name not in known]
         absent = [repr(name) for name in test_ids if name not in wanted]
         if unknown:
-            problems.append(f"{about}: {listed('of its ids are not in the test table', unknown, remedy)}")
+            problems.append(f"{about}: {listed('ids that the table lacks', unknown, remedy)}")
         if absent:
-            problems.append(f"{about}: {listed('test ids are not in it', absent, remedy)}")
+            problems.append(f"{about}: {listed('test ids that it lacks', absent, remedy)}")
     return list(dict.fromkeys(ids)), problems
 
 
@@ -142,12 +142,12 @@ def _whole_rows(
     rows: Sequence[tuple[int, list[str]]], header: Sequence[str]
 ) -> tuple[list[tuple[int, list[str]]], list[str]]:
     width = len(header)
-    odd = [f"line {line} ({len(cells)})" for line, cells in rows if len(cells) != width]
+    odd = [f"line {line} has {len(cells)}" for line, cells in rows if len(cells) != width]
     whole = [(line, cells) for line, cells in rows if len(cells) == width]
     if not odd:
         return whole, []
     remedy = "Quote cells that contain a comma"
-    return whole, [listed(f"rows do not have {width} cells (found)", odd, remedy)]
+    return whole, [listed(f"rows do not have {width} cells", odd, remedy)]
 
 
 def _id_problems(found: list[tuple[int, str]], expected: list[str] | None, *, complete: bool) -> list[str]:

@@ -112,14 +112,15 @@ def plain(value: Any, key: str) -> Any:
 
 def check_layers(module: pl.LightningModule, args: dict[str, Any]) -> None:
     """anomalib drops a layer that the backbone lacks, with a line in its log; here it is an error."""
-    wanted = args.get("layers") or []
+    wanted = [layer for layer in args.get("layers") or [] if isinstance(layer, str)]
     for part in module.modules():
-        if isinstance(part, TimmFeatureExtractor) and set(map(str, wanted)) - set(map(str, part.layers)):
-            absent = sorted(set(map(str, wanted)) - set(map(str, part.layers)))
+        absent = [layer for layer in wanted if isinstance(part, TimmFeatureExtractor) and layer not in part.layers]
+        if absent:
             info = getattr(part.feature_extractor, "feature_info", None)
             known = [entry["module"] for entry in getattr(info, "info", [])]
             raise ProjectError(
-                f"model.args.layers: {part.backbone} has no layer {', '.join(absent)}.{nearest(absent[0], known)}"
+                f"model.args.layers: {part.backbone} has no layer {absent[0]}.{nearest(absent[0], known)} "
+                f"It has: {', '.join(known)}."
             )
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import competition
 from src.competition import Competition
 from src.errors import ProjectError
 from src.submission.formats import FORMATS, BadCell, write_submission
@@ -41,7 +40,8 @@ def test_float32_scores_are_short_and_keep_their_order(spec: Competition, tmp_pa
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scores_round_trip(dtype: type, make_spec: Callable[..., Competition], tmp_path: Path) -> None:
     spec = make_spec(sample_submission=None, solution=None)
-    scores = np.random.default_rng(0).normal(size=2000).astype(dtype) * dtype(10.0) ** np.arange(-20, 20).repeat(50)
+    scores = np.random.default_rng(0).normal(size=2000) * 10.0 ** np.arange(-20, 20).repeat(50)
+    scores = scores.astype(dtype)
     ids = [f"{i:05d}" for i in range(2000)]
     written = read_values(write_submission(tmp_path / "s.csv", ids, scores, spec), spec)
     assert list(written) == ids
@@ -102,8 +102,7 @@ def test_refusals_write_nothing(spec: Competition, label_spec: Competition, tmp_
     assert path.read_text() == "older\n" and len(list(tmp_path.glob("*submission*"))) == 1
 
 
-def test_every_format_is_known_to_the_spec_and_reads_what_it_writes(label_spec: Competition) -> None:
-    assert set(FORMATS) == set(competition.FORMATS)
+def test_every_format_reads_what_it_writes(label_spec: Competition) -> None:
     for form in FORMATS.values():
         cells = form.write([1.5, 0.25], label_spec.submission, 1.0)
         assert len(cells) == 2 and all(form.read(cell, label_spec.submission) is not None for cell in cells)

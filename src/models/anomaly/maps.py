@@ -66,6 +66,6 @@ class SizedByCheckpoint(nn.Module):
         for name in self.fitted:
             value = state_dict.get(prefix + name)
             buffer = getattr(self, name)
-            if value is not None and value.shape != buffer.shape:
+            if value is not None:  # always a new tensor, so that what was derived from the old one is seen as stale
                 setattr(self, name, torch.empty(value.shape, dtype=buffer.dtype, device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *args)

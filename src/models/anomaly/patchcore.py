@@ -66,11 +66,16 @@ class PatchCore(SizedByCheckpoint):
         self.coreset_ratio, self.coreset_size = coreset_ratio, coreset_size
         self.num_neighbors, self.standardize = num_neighbors, standardize
         self.max_memory_gb, self.storage, self.seed = max_memory_gb, storage, seed
+        if self.max_memory_gb * 1e9 < self._fixed_bytes() + 1000 * self._bytes_per_patch():
+            raise ProjectError(
+                f"max_memory_gb={max_memory_gb} leaves no room for 1000 patches of {self.width} channels: "
+                f"set at least {(self._fixed_bytes() + 1000 * self._bytes_per_patch()) / 1e9:.2f}."
+            )
         self.blur = GaussianBlur(blur_sigma)
         self.register_buffer("memory_bank", torch.empty(0, self.width))
         self.register_buffer("channel_scale", torch.ones(self.width))
         self._store: PatchStore | None = None
-        self._index: NeighborIndex | None = None
+        self._index: tuple[Tensor, NeighborIndex] | None = None  # of which memory bank
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch features B×D×h×w on the first layer's grid."""
@@ -83,31 +88,34 @@ class PatchCore(SizedByCheckpoint):
         copied = 4 * projected if projected < self.width or self.storage != "float32" else 0
         return stored + copied + 16 + (0 if self.coreset_size else self.coreset_ratio) * self.width * 8
 
+    def _fixed_bytes(self) -> float:
+        return _WORKSPACE + (self.coreset_size or 0) * self.width * 8
+
     def max_patches(self) -> int:
         """Most patches that are kept for fitting within max_memory_gb."""
-        fixed = _WORKSPACE + (self.coreset_size or 0) * self.width * 8
-        return max(1, int((self.max_memory_gb * 1e9 - fixed) / self._bytes_per_patch()))
+        return int((self.max_memory_gb * 1e9 - self._fixed_bytes()) / self._bytes_per_patch())
 
     def memory_estimate(self, n_images: int, image_size: tuple[int, int]) -> int:
         """Bytes that fitting on n_images of (height, width) takes at its peak, besides the backbone itself."""
         height, width = grid_size(image_size, self.features.strides[0])
         patches = min(n_images * height * width, self.max_patches())
-        return int(_WORKSPACE + (self.coreset_size or 0) * self.width * 8 + patches * self._bytes_per_patch())
+        return int(self._fixed_bytes() + patches * self._bytes_per_patch())
+
+    def reserve(self, n_images: int, image_size: tuple[int, int]) -> None:
+        """Optional, before `collect`: room for the patches of n_images of (height, width), so that none is copied."""
+        height, width = grid_size(image_size, self.features.strides[0])
+        self._open_store().reserve(n_images * height * width)
+
+    def _open_store(self) -> PatchStore:
+        if self._store is None:
+            dtype, device = _DTYPES[self.storage], self.memory_bank.device
+            self._store = PatchStore(self.width, limit=self.max_patches(), dtype=dtype, device=device, seed=self.seed)
+        return self._store
 
     @torch.no_grad()
     def collect(self, images: Tensor) -> None:
         """Store the patches of normal images B×3×H×W (normalised)."""
-        embedding = self.embed(images)
-        patches = embedding.permute(0, 2, 3, 1).reshape(-1, self.width)
-        if self._store is None:
-            self._store = PatchStore(
-                self.width,
-                limit=self.max_patches(),
-                dtype=_DTYPES[self.storage],
-                device=patches.device,
-                seed=self.seed,
-            )
-        self._store.add(patches)
+        self._open_store().add(self.embed(images).permute(0, 2, 3, 1).reshape(-1, self.width))
 
     @torch.no_grad()
     def finish(self, progress: Progress | None = None) -> None:
@@ -134,7 +142,6 @@ class PatchCore(SizedByCheckpoint):
             chosen = farthest_points(project(patches, seed=self.seed), count, start=start, progress=progress)
             patches = patches[chosen]
         self.memory_bank = patches.float().clone()
-        self._index = None
 
     def forward(self, images: Tensor) -> AnomalyOutput:
         """Normalised images B×3×H×W → scores and maps in feature distance, from 0."""
@@ -154,9 +161,9 @@ class PatchCore(SizedByCheckpoint):
             return AnomalyOutput(score, self.blur(maps))
 
     def _neighbors(self) -> NeighborIndex:
-        if self._index is None or self._index.points is not self.memory_bank:
-            self._index = NeighborIndex(self.memory_bank)
-        return self._index
+        if self._index is None or self._index[0] is not self.memory_bank:
+            self._index = (self.memory_bank, NeighborIndex(self.memory_bank))
+        return self._index[1]
 
     def _score(self, index: NeighborIndex, patches: Tensor) -> Tensor:
         """Image scores (B) of each image's farthest patch (B×D): equations 6 and 7 of the paper."""

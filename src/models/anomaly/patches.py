@@ -37,7 +37,7 @@ class PatchStore:
         if len(fresh):
             needed = self._filled + len(fresh)
             if needed > len(self._rows):
-                self.reserve(max(needed, 2 * len(self._rows)))
+                self.reserve(max(needed, len(self._rows) * 3 // 2))
             self._rows[self._filled : needed] = fresh.to(self._rows)
             self._filled = needed
         late = rows[len(fresh) :]
