@@ -19,11 +19,10 @@ class RunLoggers:
     go on writing into the first one's run.
     """
 
-    def __init__(self, settings: dict[str, Any], run: RunFolder, config: dict[str, Any], *, resumed: bool) -> None:
+    def __init__(self, settings: dict[str, Any], run: RunFolder, config: dict[str, Any]) -> None:
         self._settings = settings
         self._run = run
         self._config = config
-        self._resumed = resumed
         self._wandb_run: Any = None
         self._warned = False
         mode = settings["wandb"]["mode"]

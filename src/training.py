@@ -101,7 +101,7 @@ def train(config: dict[str, Any]) -> RunResult:
 
     from src.loggers import RunLoggers
 
-    loggers = RunLoggers(config["logger"], run, config, resumed=config["resume"])
+    loggers = RunLoggers(config["logger"], run, config)
     try:
         broken = _run_folds(run, config, competition, manifest, fold_of, folds, task, loggers, clock)
         result = _conclude(run, config, competition, manifest, solution, metric, folds, broken, weights, clock)

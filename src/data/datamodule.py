@@ -69,7 +69,7 @@ class DataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """On one rank of a machine, before the others: writes the disk cache that they then only open."""
-        if self._cache == "disk" and self.trainer is not None and self.trainer.state.fn == "fit":
+        if self._cache in ("auto", "disk") and self.trainer is not None and self.trainer.state.fn == "fit":
             self._load("train")
 
     def setup(self, stage: str | None = None) -> None:

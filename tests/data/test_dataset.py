@@ -1,4 +1,4 @@
-"""Samples and batches: shapes, types, masks, labels, caches that share their pixels, broken files found in one pass."""
+"""Samples and batches: shapes, types, masks, labels; caches that share pixels; broken files found at once."""
 
 import json
 import pickle
@@ -35,7 +35,14 @@ def rows(tmp_path) -> pd.DataFrame:
         if i in (1, 2):
             mask = str(folder / f"{i}_mask.png")
             Image.fromarray((rng.random((height, width)) > 0.7).astype(np.uint8) * 255).save(mask)
-        table.append({"id": f"{i:03d}", "path": str(folder / f"{i}.png"), "mask": mask, "label": [0, 0, 1, None, 0, 0][i]})
+        table.append(
+            {
+                "id": f"{i:03d}",
+                "path": str(folder / f"{i}.png"),
+                "mask": mask,
+                "label": [0, 0, 1, None, 0, 0][i],
+            }
+        )
     return pd.DataFrame(table).astype({"label": "Int64"})
 
 
@@ -79,7 +86,7 @@ def test_batch(rows):
 def test_every_cache_gives_the_same_samples(rows, tmp_path, mode):
     plain = ImageDataset(rows, SPEC, with_masks=True)
     store = build_store(rows.path, SPEC, mode=mode, cache_dir=tmp_path / "cache")
-    masks = build_masks([m for m in rows["mask"] if m], SPEC)
+    masks = build_masks(rows["mask"].dropna().tolist(), SPEC)
     cached = ImageDataset(rows, SPEC, with_masks=True, cache=store, masks=masks)
     assert store.mode == cached.cache_mode == mode and not store.broken
     copied = pickle.loads(pickle.dumps(cached))
@@ -104,7 +111,9 @@ def test_disk_cache_is_found_again_and_follows_the_files(rows, tmp_path, monkeyp
     assert second.file == first.file and second.size(rows.path[3]) == (43, 56)
     assert str(first.file) in capsys.readouterr().err
     monkeypatch.undo()
-    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(rows.path[0])  # a changed file, another spec: other caches
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(
+        rows.path[0]
+    )  # a changed file, another spec: other caches
     changed = build_store(rows.path, SPEC, mode="disk", cache_dir=folder)
     other = build_store(rows.path, PreprocessSpec(20, 30, "letterbox"), mode="disk", cache_dir=folder)
     assert len({first.file, changed.file, other.file}) == 3
@@ -176,7 +185,7 @@ def test_one_closing_line_when_nobody_watches(rows, capsys):
 
 
 def test_mask_store_is_exact_and_small(rows):
-    paths = [m for m in rows["mask"] if m]
+    paths = rows["mask"].dropna().tolist()
     spec = PreprocessSpec(33, 29, "letterbox")
     store = build_masks(paths, spec)
     assert store.bits.shape == (2, 33, 4)
@@ -217,7 +226,9 @@ def test_workers_of_either_kind_share_the_cache(rows, tmp_path, method):
     disk = build_store(rows.path, SPEC, mode="disk", cache_dir=tmp_path)
     dataset = ImageDataset(rows, SPEC, cache=store)
     assert len(pickle.dumps(ImageDataset(rows, SPEC, cache=disk))) < 5000  # a path, not pixels
-    loader = DataLoader(dataset, batch_size=3, collate_fn=collate, num_workers=1, multiprocessing_context=method)
+    loader = DataLoader(
+        dataset, batch_size=3, collate_fn=collate, num_workers=1, multiprocessing_context=method
+    )
     batches = list(loader)
     if method == "spawn":
         assert store.memory.is_shared()  # moved to shared memory once, not copied to each worker

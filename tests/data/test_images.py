@@ -1,4 +1,4 @@
-"""Every kind of image file is read as its pixels are; what cannot be read is an ImageError; resizing is torchvision's."""
+"""Every kind of file is read as its pixels are; the unreadable is an ImageError; resizing is torchvision's."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def picture(height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> np.ndarray:
-    """Smooth and coloured, different in every corner: JPEG keeps it within a few levels, and no flip goes unseen."""
+    """Smooth and different in every corner: JPEG keeps it within a few levels, and no flip goes unseen."""
     noise = np.random.default_rng(seed).integers(0, 256, (4, 5, 3)).astype(np.uint8)
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -130,7 +130,9 @@ def test_sixteen_bit_colour(tmp_path):
     cv2.imwrite(str(tmp_path / "c.png"), wide[..., ::-1])
     cv2.imwrite(str(tmp_path / "ca.png"), np.dstack([wide[..., ::-1], wide[..., 0]]))
     tifffile.imwrite(tmp_path / "c.tif", wide, photometric="rgb")
-    tifffile.imwrite(tmp_path / "ca.tif", np.dstack([wide, wide[..., 0]]), photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(
+        tmp_path / "ca.tif", np.dstack([wide, wide[..., 0]]), photometric="rgb", extrasamples=["unassalpha"]
+    )
     for name in ("c.png", "ca.png", "c.tif", "ca.tif"):
         assert (read_image(tmp_path / name) == expected).all(), name
 
@@ -144,7 +146,9 @@ def test_float_and_odd_tiffs(tmp_path):
     tifffile.imwrite(tmp_path / "frgb.tif", RGB.astype(np.float32) / 255, photometric="rgb")
     tifffile.imwrite(tmp_path / "i32.tif", expected[..., 0].astype(np.int32))
     tifffile.imwrite(tmp_path / "white0.tif", 255 - expected[..., 0], photometric="miniswhite")
-    tifffile.imwrite(tmp_path / "white0_16.tif", 65535 - expected[..., 0].astype(np.uint16) * 257, photometric="miniswhite")
+    tifffile.imwrite(
+        tmp_path / "white0_16.tif", 65535 - expected[..., 0].astype(np.uint16) * 257, photometric="miniswhite"
+    )
     for name in ("f.tif", "f64.tif", "i32.tif", "white0.tif", "white0_16.tif"):
         assert (read_image(tmp_path / name) == expected).all(), name
     assert (read_image(tmp_path / "frgb.tif") == RGB).all()
@@ -162,7 +166,9 @@ def test_cmyk_adobe_and_plain(tmp_path):
     data = path.read_bytes()
     assert b"Adobe" in data[:64]
     assert difference(read_image(path), RGB) < 4
-    start = data.index(b"\xff\xee")  # without Adobe's marker ink is not inverted: invert the samples, drop the marker
+    start = data.index(
+        b"\xff\xee"
+    )  # without Adobe's marker ink is not inverted: invert the samples, drop the marker
     inverted = Image.fromarray(255 - np.asarray(Image.fromarray(RGB).convert("CMYK")), "CMYK")
     inverted.save(path, quality=98)
     data = path.read_bytes()
@@ -188,7 +194,9 @@ def test_exif_rotation(tmp_path, orientation):
         assert size == upright.shape[:2]
         assert difference(small, resize(upright, (20, 30), "bilinear")) < 3
     Image.fromarray(RGB).save(tmp_path / "a.tif", tiffinfo={274: orientation})
-    tifffile.imwrite(tmp_path / "deep.tif", RGB.astype(np.uint16) * 257, extratags=[(274, "H", 1, orientation, True)])
+    tifffile.imwrite(
+        tmp_path / "deep.tif", RGB.astype(np.uint16) * 257, extratags=[(274, "H", 1, orientation, True)]
+    )
     for name in ("a.tif", "deep.tif"):
         assert difference(read_image(tmp_path / name), upright) == 0, name
         assert read_size(tmp_path / name) == upright.shape[:2]
@@ -200,7 +208,9 @@ def _tagged(pixels: np.ndarray, exif: Image.Exif) -> Image.Image:
     return Image.open(buffer)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "p.jpg", "a.png", "a.webp", "a.bmp", "a.tif", "a.gif", "deep.png", "deep.tif"])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "p.jpg", "a.png", "a.webp", "a.bmp", "a.tif", "a.gif", "deep.png", "deep.tif"]
+)
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
 def test_truncated_files(tmp_path, name, share):
     whole = tmp_path / name
@@ -230,7 +240,12 @@ def test_what_is_no_image(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "folder.png").mkdir()
-    for name, reason in (("empty.jpg", "empty"), ("text.png", "not an image"), ("none.png", "no such file"), ("folder.png", ".")):
+    for name, reason in (
+        ("empty.jpg", "empty"),
+        ("text.png", "not an image"),
+        ("none.png", "no such file"),
+        ("folder.png", "."),
+    ):
         with pytest.raises(ImageError, match=reason):
             read_image(tmp_path / name)
         with pytest.raises(ProjectError):
@@ -242,7 +257,12 @@ def _png(width: int, height: int, data: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_zero_size_bomb_and_corrupt_checksum(tmp_path):
@@ -280,11 +300,13 @@ def test_codecs_are_silent(tmp_path):
     )
     files = [str(tmp_path / name) for name in ("deep.tif", "profile.png", "cut.png")]
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code, *files], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *files], cwd=root, capture_output=True, text=True, check=True
+    )
     assert done.stderr == "" and done.stdout == ""
 
 
-# -- resizing ----------------------------------------------------------------------------------------------------------
+# -- resizing
 
 
 def _torchvision(pixels: np.ndarray, size: tuple[int, int], mode: str = "bilinear") -> np.ndarray:
@@ -305,7 +327,9 @@ def test_resize_is_torchvisions_antialiased_within_rounding(mode, size):
     out = resize(pixels, (96, 112), mode)
     error = np.abs(out - _torchvision(pixels, (96, 112), mode))
     assert error.mean() < 0.5
-    if mode == "bilinear":  # the uint8 bicubic clips its overshoot between the two passes, where noise has much of it
+    if (
+        mode == "bilinear"
+    ):  # the uint8 bicubic clips its overshoot between the two passes, where noise has much of it
         assert error.max() <= 1.5
 
 
@@ -316,7 +340,7 @@ def test_area_is_opencvs_box_average():
 
 
 def test_dct_scaled_decoding_stays_close_to_the_full_decode(tmp_path):
-    """A large JPEG is decoded at a fraction; the result must match full decode + torchvision's float resize."""
+    """A large JPEG is decoded at a fraction; it must match full decode + torchvision's float resize."""
     from skimage import data
 
     large = cv2.resize(data.astronaut(), (1600, 1200), interpolation=cv2.INTER_CUBIC)
@@ -334,7 +358,10 @@ def test_dct_scaled_decoding_stays_close_to_the_full_decode(tmp_path):
         ours, size = read_resized(path, spec)
     finally:
         images._decode_jpeg = real
-    assert decoded == [2] and size == (1200, 1600)  # 1200 / 128 = 9.4: a half leaves 4.7 times the target, a quarter 2.3
+    assert decoded == [2] and size == (
+        1200,
+        1600,
+    )  # 1200 / 128 = 9.4: a half leaves 4.7 times the target, a quarter 2.3
     reference = _torchvision(np.asarray(Image.open(path).convert("RGB")), (128, 128))
     error = np.abs(ours - reference)
     assert error.mean() < 0.5 and np.percentile(error, 99.9) < 3
@@ -351,7 +378,7 @@ def test_without_simplejpeg_pillow_reads_the_same(tmp_path, monkeypatch):
         read_image(tmp_path / "cut.jpg")
 
 
-# -- geometry ----------------------------------------------------------------------------------------------------------
+# -- geometry
 
 
 def test_letterbox_keeps_all_and_pads_with_the_mean(tmp_path):
@@ -369,7 +396,9 @@ def test_crop_is_torchvisions_resize_and_center_crop(size):
     from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
     pixels = picture(*size)
-    expected = Compose([Resize(224, antialias=True), CenterCrop(224)])(torch.from_numpy(pixels).permute(2, 0, 1))
+    expected = Compose([Resize(224, antialias=True), CenterCrop(224)])(
+        torch.from_numpy(pixels).permute(2, 0, 1)
+    )
     spec = PreprocessSpec(224, 224, resize="crop")
     placed = place(size, spec)
     out = images.lay_out(
@@ -409,7 +438,7 @@ def test_boxes_are_clipped_to_the_picture():
     assert boxes_to_original(np.zeros((0, 4)), (30, 60), spec).shape == (0, 4)
 
 
-# -- masks -------------------------------------------------------------------------------------------------------------
+# -- masks
 
 
 def _blob() -> np.ndarray:
@@ -441,8 +470,13 @@ def test_masks_of_every_mode(tmp_path):
     for name, image in files.items():
         image.save(tmp_path / name, **({"quality": 80} if name.endswith("jpg") else {}))
         found = read_mask(tmp_path / name)
-        assert found.dtype == np.uint8 and (found != mask).mean() < (0.01 if name.endswith("jpg") else 1e-9), name
-    for name, deep in (("16.png", mask.astype(np.uint16)), ("16rgb.png", np.dstack([mask.astype(np.uint16)] * 3))):
+        assert found.dtype == np.uint8 and (found != mask).mean() < (
+            0.01 if name.endswith("jpg") else 1e-9
+        ), name
+    for name, deep in (
+        ("16.png", mask.astype(np.uint16)),
+        ("16rgb.png", np.dstack([mask.astype(np.uint16)] * 3)),
+    ):
         cv2.imwrite(str(tmp_path / name), deep)
         assert (read_mask(tmp_path / name) == mask).all(), name
 

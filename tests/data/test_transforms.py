@@ -1,4 +1,4 @@
-"""The preprocessing spec is validated and exact; pipelines from config are strict, seeded per sample, and mask-aware."""
+"""The preprocessing spec is validated and exact; pipelines from config are strict, seeded, and mask-aware."""
 
 import pickle
 import subprocess
@@ -23,7 +23,7 @@ def picture(seed: int = 0, size: tuple[int, int] = (64, 64)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
 
 
-# -- spec --------------------------------------------------------------------------------------------------------------
+# -- spec
 
 
 def test_spec_goes_through_plain_scalars_and_back():
@@ -89,7 +89,7 @@ def test_normalize_refuses_what_is_no_uint8_batch(images):
         SPEC.normalize(images)
 
 
-# -- pipelines ---------------------------------------------------------------------------------------------------------
+# -- pipelines
 
 
 def test_four_pipelines_are_shipped():
@@ -170,7 +170,9 @@ def test_mistakes_in_a_config_are_errors(config, message):
 
 def test_quarter_turns_need_a_square_input():
     wide = PreprocessSpec(32, 64)
-    industrial = yaml.safe_load((REPOSITORY / "conf" / "augment" / "industrial.yaml").read_text(encoding="utf-8"))
+    industrial = yaml.safe_load(
+        (REPOSITORY / "conf" / "augment" / "industrial.yaml").read_text(encoding="utf-8")
+    )
     with pytest.raises(ProjectError, match="RandomRotate90.*Quarter turns"):
         build_augmentation(industrial, wide)
     light = yaml.safe_load((REPOSITORY / "conf" / "augment" / "light.yaml").read_text(encoding="utf-8"))
@@ -180,7 +182,11 @@ def test_quarter_turns_need_a_square_input():
 
 def test_size_is_filled_in_from_the_spec():
     for name in ("RandomResizedCrop", "Resize", "CenterCrop"):
-        assert build_augmentation([{"name": name}], SPEC)(key=0, image=picture())["image"].shape == (64, 64, 3)
+        assert build_augmentation([{"name": name}], SPEC)(key=0, image=picture())["image"].shape == (
+            64,
+            64,
+            3,
+        )
 
 
 def test_albumentations_is_imported_lazily_and_without_asking_the_network():
@@ -196,11 +202,13 @@ def test_albumentations_is_imported_lazily_and_without_asking_the_network():
         "build_augmentation([{'name': 'HorizontalFlip'}], spec)\n"
         "assert 'albumentations' in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
-# -- draws -------------------------------------------------------------------------------------------------------------
+# -- draws
 
 
 def test_draws_are_a_function_of_seed_epoch_stream_and_id():
@@ -208,7 +216,11 @@ def test_draws_are_a_function_of_seed_epoch_stream_and_id():
     base = draw_keys(hashes, 0, 0, AUGMENT)
     assert len(np.unique(hashes)) == len(np.unique(base)) == 1000
     assert (draw_keys(hashes[::-1], 0, 0, AUGMENT)[::-1] == base).all()
-    for other in (draw_keys(hashes, 1, 0, AUGMENT), draw_keys(hashes, 0, 1, AUGMENT), draw_keys(hashes, 0, 0, 1)):
+    for other in (
+        draw_keys(hashes, 1, 0, AUGMENT),
+        draw_keys(hashes, 0, 1, AUGMENT),
+        draw_keys(hashes, 0, 0, 1),
+    ):
         assert (other != base).all()
     assert abs(np.corrcoef(base.astype(float), draw_keys(hashes, 0, 1, AUGMENT).astype(float))[0, 1]) < 0.1
     assert (draw_keys(hashes, -1, 0, AUGMENT) != base).all()

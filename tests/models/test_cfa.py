@@ -16,7 +16,7 @@ def make(**options: object) -> CFA:
     torch.manual_seed(0)
     model = CFA(**{"backbone": "resnet18"} | options)
     for name, value in model.features.named_buffers():
-        if "running" in name:
+        if "running_var" in name:
             value.copy_(torch.rand_like(value) + 0.5)
     return model
 

@@ -14,7 +14,7 @@ def make(**options: object) -> PaDiM:
     torch.manual_seed(0)
     model = PaDiM(**{"backbone": "resnet18", "layers": LAYERS, "n_features": 30} | options)
     for name, value in model.features.named_buffers():
-        if "running" in name:
+        if "running_var" in name:
             value.copy_(torch.rand_like(value) + 0.5)
     return model
 

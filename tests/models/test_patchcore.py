@@ -19,7 +19,7 @@ def make(**options: object) -> PatchCore:
     torch.manual_seed(0)
     model = PatchCore(**{"backbone": "resnet18", "layers": LAYERS, "coreset_ratio": 0.1} | options)
     for name, value in model.features.named_buffers():
-        if "running" in name:
+        if "running_var" in name:
             value.copy_(torch.rand_like(value) + 0.5)
     return model
 
