@@ -86,9 +86,9 @@ def average_folds(frames: "Sequence[pd.DataFrame]", folder: str | Path) -> "pd.D
     Raises:
         ProjectError: rows that one fold has and another lacks, maps of different sizes, an unreadable map.
     """
-    blended = blend_anomaly(frames, method="mean")
     if len(frames) == 1:
         return frames[0]
+    blended = blend_anomaly(frames, method="mean")
     columns = [frame["map"].tolist() for frame in _aligned(frames)]
     averaged: list[str | None] = []
     for row, cells in enumerate(zip(*columns, strict=True)):
@@ -102,6 +102,7 @@ def average_folds(frames: "Sequence[pd.DataFrame]", folder: str | Path) -> "pd.D
             raise ProjectError(f"the folds' anomaly maps of '{sample}' differ in size: {shapes}. Predict again.")
         averaged.append(write_map(folder, f"mean_{row:06d}", np.mean(maps, axis=0, dtype=np.float32)))
     blended["map"] = _objects(averaged)
+    blended.attrs = dict(frames[0].attrs)
     return blended
 
 

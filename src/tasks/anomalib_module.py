@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,22 @@ class AnomalibAdapter:
         with downloads_of(self.their_class, skip=False):
             super().on_train_start()
 
+    @contextlib.contextmanager
+    def _named_packages(self) -> Iterator[None]:
+        """Some classes import what they need only as they first predict."""
+        try:
+            yield
+        except ImportError as error:
+            name = self.their_class.__name__
+            raise ProjectError(f"anomalib's {name} needs a package that is not installed: {error}") from error
+
     def on_validation_epoch_start(self) -> None:
         self._validation: list[tuple[Tensor, Tensor]] = []
         super().on_validation_epoch_start()
 
     def validation_step(self, batch: SampleBatch, *args: Any, **kwargs: Any) -> Any:
-        output = super().validation_step(batch, *args, **kwargs)
+        with self._named_packages():
+            output = super().validation_step(batch, *args, **kwargs)
         self._validation.append((_scores(output).detach().cpu().clone(), batch.labels.cpu()))
         return output
 
@@ -92,7 +103,8 @@ class AnomalibAdapter:
         self.log("val/monitor", value, logger=False)
 
     def predict_step(self, batch: SampleBatch, batch_idx: int, dataloader_idx: int = 0) -> PredictionBatch:
-        output = super().predict_step(batch, batch_idx)
+        with self._named_packages():
+            output = super().predict_step(batch, batch_idx)
         maps = getattr(output, "anomaly_map", None)
         if maps is not None:
             maps = torch.as_tensor(maps).detach().float().cpu().reshape(len(batch.ids), 1, *maps.shape[-2:])

@@ -187,8 +187,22 @@ def fast_downloads(module_class: type, remedy: str, *, uses_hub: bool, skip: boo
         if (fetch_archive := getattr(module, "download_and_extract", None)) is not None:
             stack.enter_context(patched(module, "download_and_extract", download_and_extract))
         if uses_hub:
-            from huggingface_hub import constants
-
-            if not Probe().answering([hub_endpoint()]):  # the cache still works; only the 50 s of retries do not
-                stack.enter_context(patched(constants, "HF_HUB_OFFLINE", True))
+            stack.enter_context(_cached_hub_only(module_class, remedy))
         yield
+
+
+@contextlib.contextmanager
+def _cached_hub_only(module_class: type, remedy: str) -> Iterator[None]:
+    """Where the hub does not answer, its client reads the cache at once instead of retrying for 50 seconds."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if Probe().answering([hub_endpoint()]):
+        yield
+        return
+    with patched(constants, "HF_HUB_OFFLINE", True):
+        try:
+            yield
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            reason = str(error.__cause__ or error).split(": offline mode")[0]
+            raise ProjectError(f"anomalib's {module_class.__name__}: {reason}. {remedy}") from error

@@ -1,4 +1,4 @@
-"""Every kind of file is read as its pixels are; the unreadable is an ImageError; resizing is torchvision's."""
+"""Every kind of file is read as its pixels are; what is unreadable is an error; resizing is torchvision's."""
 
 import io
 import struct
