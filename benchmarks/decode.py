@@ -1,4 +1,4 @@
-"""File → picture at the model's size: ours beside the usual ways, in speed and closeness to what anomalib feeds.
+"""File → picture at the model's size: ours beside the usual ways, in speed and in closeness to anomalib's.
 
     python benchmarks/decode.py               under a minute; CPU time of one thread; files are made as it
     starts

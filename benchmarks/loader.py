@@ -1,11 +1,10 @@
-"""Pictures a second into the model: our loader beside a plain torch Dataset, and what each step of a sample costs.
+"""Files → normalised batches: our loader beside a plain torch Dataset, and what each step of a sample costs.
 
-    python benchmarks/loader.py               under a minute on 2 cores; 192 JPEGs of 640×480 are made as it
-    starts
+    python benchmarks/loader.py               about a minute on 2 idle cores; the JPEGs are made as it starts
 
-Both sides end with the same normalised float batches (compared). Wall time, medians over interleaved repeats:
-a busy machine moves the figures, the ratio less. The plain Dataset is Pillow + torchvision Resize, ToTensor,
-Normalize.
+The plain Dataset is Pillow + torchvision Resize, ToTensor, Normalize. Both sides end with the same float batches, which
+is checked. Without workers CPU time is compared, which a busy machine leaves alone; with workers only wall time can be.
+Medians over interleaved repeats.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from PIL import Image
 from skimage import data as samples
 from torch.utils.data import DataLoader, Dataset
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from src.data.cache import build_store
 from src.data.dataset import ImageDataset, collate
 from src.data.sampler import AUGMENT, draw_keys, hash_ids
-from src.data.transforms import PreprocessSpec, build_augmentation
+from src.data.transforms import Augmentation, PreprocessSpec, build_augmentation
 
+CONF = Path(__file__).resolve().parent.parent / "conf" / "augment"
 SPEC = PreprocessSpec(224, 224)
 BATCH = 32
 
@@ -69,13 +68,13 @@ def make_files(folder: Path, n: int) -> list[str]:
     return paths
 
 
-def epoch(loader: DataLoader) -> float:
+def epoch(loader: DataLoader, clock: Callable[[], float]) -> float:
     """Seconds of one pass that ends with normalised float32 batches."""
-    began = time.perf_counter()
+    began = clock()
     for batch in loader:
         if isinstance(batch, dict):
             SPEC.normalize(batch["image"])
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def microseconds(function: Callable[[int], object], n: int = 300) -> float:
@@ -102,88 +101,75 @@ def compare_loaders(paths: list[str], repeats: int) -> None:
     def plain(workers: int) -> DataLoader:
         return DataLoader(PlainDataset(paths), BATCH, num_workers=workers, persistent_workers=workers > 0)
 
+    augments = {name: augmentation(name) for name in ("light", "industrial", "strong")}
     loaders = {
-        "plain Dataset, 0 workers": plain(0),
-        "plain Dataset, 2 workers": plain(2),
-        "ours from files, 0 workers": our(0),
-        "ours from files, 2 workers": our(2),
-        "ours cached, 0 workers": our(0, cache=ram),
-        "ours cached, 2 workers": our(2, cache=ram),
+        "plain Dataset": plain,
+        "ours, from files": our,
+        "ours, cached": lambda workers: our(workers, cache=ram),
+        **{
+            f"ours, cached, augment={name}": lambda workers, a=augment: our(workers, cache=ram, augment=a)
+            for name, augment in augments.items()
+        },
     }
-    theirs, mine = (
-        next(iter(loaders["plain Dataset, 0 workers"])),
-        next(iter(loaders["ours from files, 0 workers"])),
-    )
+    theirs, mine = next(iter(plain(0))), next(iter(our(0)))
     apart = (theirs - SPEC.normalize(mine["image"])).abs().mean().item() * np.mean(SPEC.std) * 255
-    for name in ("light", "industrial"):
-        config = yaml.safe_load(
-            (REPOSITORY / "conf" / "augment" / f"{name}.yaml").read_text(encoding="utf-8")
-        )
-        augment = build_augmentation(config, SPEC)
-        for workers in (0, 2):
-            loaders[f"ours cached, augment={name}, {workers} workers"] = our(
-                workers, cache=ram, augment=augment
-            )
-    times: dict[str, list[float]] = {name: [] for name in loaders}
-    for repeat in range(repeats + 1):
-        for name, loader in loaders.items():
-            taken = epoch(loader)
-            if repeat:  # the first pass starts the workers
-                times[name].append(len(paths) / taken)
-    reference = statistics.median(times["plain Dataset, 2 workers"])
     print(
-        f"\n{len(paths)} JPEGs 640×480 → 224×224, batches of {BATCH}, {repeats} repeats; {os.cpu_count()} cores"
+        f"\n{len(paths)} JPEGs 640×480 → 224×224, batches of {BATCH}, {repeats} repeats, {os.cpu_count()} cores"
     )
     print(f"the two sides' pictures differ by {apart:.2f} levels of 255 on average")
-    print(f"{'':44}{'images/s':>10}{'ratio':>8}")
-    for name, rates in times.items():
-        print(f"{name:44}{statistics.median(rates):10.0f}{statistics.median(rates) / reference:8.2f}")
+    for workers, clock, unit in ((0, time.process_time, "CPU"), (2, time.perf_counter, "wall")):
+        ready = {name: make(workers) for name, make in loaders.items()}
+        times: dict[str, list[float]] = {name: [] for name in ready}
+        for repeat in range(repeats + 1):
+            for name, loader in ready.items():
+                taken = epoch(loader, clock)
+                if repeat:  # the first pass starts the workers
+                    times[name].append(taken / len(paths))
+        reference = statistics.median(times["plain Dataset"])
+        print(f"\n{f'{workers} workers':40}{f'ms/image, {unit}':>16}{'images/s':>10}{'ratio':>8}")
+        for name, taken in times.items():
+            median = statistics.median(taken)
+            print(f"{name:40}{median * 1e3:16.2f}{1 / median:10.0f}{reference / median:8.2f}")
+
+
+def augmentation(name: str) -> Augmentation:
+    return build_augmentation(yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")), SPEC)
 
 
 def cost_of_steps(path: str) -> None:
-    import albumentations as A  # noqa: N812 - the name its users know
+    import albumentations
 
-    image = (
-        ImageDataset(pd.DataFrame({"id": ["a"], "path": [path]}), SPEC)[0]["image"]
-        .permute(1, 2, 0)
-        .numpy()
-        .copy()
-    )
+    rows = pd.DataFrame({"id": ["a"], "path": [path]})
+    image = ImageDataset(rows, SPEC)[0]["image"].permute(1, 2, 0).numpy().copy()
     batch = torch.from_numpy(np.stack([image] * BATCH)).permute(0, 3, 1, 2)
     hashes = hash_ids(["a"])
-    steps: dict[str, Callable[[int], object]] = {
-        "Albumentations RandomResizedCrop + flip": A.Compose(
-            [A.RandomResizedCrop((224, 224)), A.HorizontalFlip()]
+    crop = [albumentations.RandomResizedCrop((SPEC.height, SPEC.width)), albumentations.HorizontalFlip()]
+    crop_and_flip = albumentations.Compose(crop)
+    normalize = albumentations.Compose([albumentations.Normalize()])
+    strong = augmentation("strong")
+    their_seeding = albumentations.Compose(augmentation("strong")._compose.transforms).set_random_seed
+    costs = {
+        "Albumentations RandomResizedCrop + HorizontalFlip": microseconds(
+            lambda _: crop_and_flip(image=image)
         ),
-        "Albumentations Normalize": A.Compose([A.Normalize()]),
+        "Albumentations Normalize": microseconds(lambda _: normalize(image=image)),
+        "ours: normalize on the CPU, in a batch": microseconds(lambda _: SPEC.normalize(batch), 20) / BATCH,
+        "ours: draw and seed for one sample of strong": microseconds(
+            lambda i: strong._seed(int(draw_keys(hashes, 0, i, AUGMENT)[0]))
+        ),
+        "Albumentations set_random_seed on strong": microseconds(their_seeding),
     }
-    print(f"\n{'cost of one sample, 224×224':60}{'CPU µs':>8}")
-    for name, pipeline in steps.items():
-        print(f"{name:60}{microseconds(lambda _, p=pipeline: p(image=image)):8.0f}")
-    on_device = microseconds(lambda _: SPEC.normalize(batch), 20) / BATCH
-    print(f"{'PreprocessSpec.normalize, in a batch of 32, on the CPU':60}{on_device:8.0f}")
-    for name in ("light", "industrial", "strong"):
-        config = yaml.safe_load(
-            (REPOSITORY / "conf" / "augment" / f"{name}.yaml").read_text(encoding="utf-8")
-        )
-        augment = build_augmentation(config, SPEC)
-        print(
-            f"{f'augment={name}, seeded':60}{microseconds(lambda i, a=augment: a(key=i, image=image)):8.0f}"
-        )
-    seed = microseconds(lambda i: augment._seed(i)) + microseconds(lambda i: draw_keys(hashes, 0, i, AUGMENT))
-    print(f"{'  of it the draw and the seeding':60}{seed:8.0f}")
-    other = A.Compose(augment._compose.transforms)
-    print(
-        f"{'  Albumentations set_random_seed on the same pipeline':60}{microseconds(other.set_random_seed):8.0f}"
-    )
+    print(f"\n{'a step of one sample, 224×224':56}{'µs, CPU':>8}")
+    for name, cost in costs.items():
+        print(f"{name:56}{cost:8.0f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=192)
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         paths = make_files(Path(folder), options.images)

@@ -157,6 +157,7 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
     if clip is None:
         clip = demanded.pop("gradient_clip_val", None)
     demanded.pop("gradient_clip_val", None)
+    memory = getattr(task, "kind", None) == "memory"  # nothing to validate before its last pass
     bar = progress_bar(settings["progress"], interactive())
     return pl.Trainer(
         accelerator=settings["accelerator"],
@@ -164,7 +165,7 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
         precision=settings["precision"] or default_precision(task, settings["accelerator"]),
         max_epochs=epochs,
         max_steps=steps,
-        check_val_every_n_epoch=settings["check_val_every_n_epoch"] or max(1, epochs // 10),
+        check_val_every_n_epoch=epochs if memory else settings["check_val_every_n_epoch"] or max(1, epochs // 10),
         gradient_clip_val=clip or None,
         accumulate_grad_batches=settings["accumulate_grad_batches"],
         limit_train_batches=settings["limit_train_batches"],

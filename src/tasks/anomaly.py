@@ -68,7 +68,8 @@ class AnomalyTask(pl.LightningModule):
     """Fit a network on normal images; predict a raw score and an anomaly map per image.
 
     Two kinds of network are driven alike. `memory` networks (PatchCore, PaDiM) collect features in one pass over the
-    training images and finish once; they have no optimiser. `gradient` networks (FastFlow, CFA) minimise their `loss`.
+    training images (several, if several epochs are asked for: each sees other augmentations) and finish once; they have
+    no optimiser. `gradient` networks (FastFlow, CFA) minimise their `loss`.
 
     Args:
         network: `_target_` and the constructor's plain keyword arguments; stored in the checkpoint, so that it rebuilds.
@@ -145,7 +146,8 @@ class AnomalyTask(pl.LightningModule):
         return loss
 
     def _finish_memory(self) -> None:
-        if self.kind == "memory" and not self._finished:
+        last_pass = self.current_epoch + 1 == self.trainer.max_epochs
+        if self.kind == "memory" and last_pass and not self._finished:
             with progress_bar("memory bank") as update:
                 self.network.finish(progress=update)
             self._finished = True

@@ -48,7 +48,7 @@ class NeighborIndex:
 
     def _blocks(self, queries: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """(rows, |q|² of the rows, q·x - |x|²/2 for each row and point): the largest is the nearest."""
-        rows = min(block_rows(len(self)), len(queries))
+        rows = max(1, min(block_rows(len(self)), len(queries)))
         work = torch.empty(rows, len(self), device=queries.device)  # reused: fresh pages cost as much as the product
         for start in range(0, len(queries), rows):
             part = slice(start, start + rows)
