@@ -49,6 +49,7 @@ class ImageDataset(Dataset):
         self._mask_paths = mask_paths(rows) if with_masks else None
         self._spec, self.augment, self._seed = spec, augment, seed
         self._cache, self._masks = cache, masks
+        self._keys: tuple[int, np.ndarray] = (-1, np.empty(0, np.uint64))
 
     @property
     def cache_mode(self) -> str:
@@ -66,8 +67,7 @@ class ImageDataset(Dataset):
         if self._mask_paths is not None:
             targets["mask"] = self._read_mask(row, size)
         if self.augment is not None:
-            key = draw_keys(self.hashes[row : row + 1], self._seed, epoch, AUGMENT)
-            targets = self.augment(key=int(key[0]), **targets)
+            targets = self.augment(key=self._key(epoch, row), **targets)
         sample = {
             "image": torch.from_numpy(np.ascontiguousarray(targets["image"])).permute(2, 0, 1),
             "id": self.ids[row],
@@ -77,6 +77,11 @@ class ImageDataset(Dataset):
         if "mask" in targets:
             sample["mask"] = torch.from_numpy(np.ascontiguousarray(targets["mask"]))[None]
         return sample
+
+    def _key(self, epoch: int, row: int) -> int:
+        if self._keys[0] != epoch:  # all rows at once: numpy takes as long for one as for a hundred
+            self._keys = epoch, draw_keys(self.hashes, self._seed, epoch, AUGMENT)
+        return int(self._keys[1][row])
 
     def _read_mask(self, row: int, size: tuple[int, int]) -> np.ndarray:
         path = self._mask_paths[row]

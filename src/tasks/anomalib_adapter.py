@@ -51,6 +51,8 @@ def model_class(name: str) -> type[AnomalibModule]:
     names = [n for n in anomalib.models.__all__ if n not in NOT_PICTURES]
     if name in NOT_PICTURES:
         raise ProjectError(f"anomalib's {name} {NOT_PICTURES[name]}; this project gives it pictures. Choose another.")
+    if name in (None, "", "???"):
+        raise ProjectError(f"model.name is not given. Add model.name=<class>, one of: {', '.join(sorted(names))}.")
     if name not in names:
         plain = {n.lower(): n for n in names}
         folded = str(name).lower().replace("_", "")

@@ -1,5 +1,7 @@
 """Our batches as anomalib's modules expect them: ImageBatch objects, from a data module of their kind."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -62,6 +64,7 @@ class AnomalibData(pl.LightningDataModule):
 
     def __init__(self, inner: pl.LightningDataModule, *, train_batch_size: int | None = None) -> None:
         self.inner = inner
+        self._restored: dict[str, Any] | None = None
         super().__init__()
         self.train_batch_size = train_batch_size or inner.batch_size
         self.eval_batch_size = inner.batch_size
@@ -91,10 +94,10 @@ class AnomalibData(pl.LightningDataModule):
         finally:
             self.inner.batch_size = size
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader | list:
         return _converted(self.inner.val_dataloader())
 
-    def oof_dataloader(self) -> DataLoader:
+    def oof_dataloader(self) -> DataLoader | list:
         return _converted(self.inner.oof_dataloader())
 
     def test_dataloader(self) -> DataLoader:
@@ -110,7 +113,15 @@ class AnomalibData(pl.LightningDataModule):
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = state_dict
         self.inner.load_state_dict(state_dict)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Training loaders made inside the block, to be measured, leave a resumed run's place to the Trainer's."""
+        yield
+        if self._restored is not None:
+            self.inner.load_state_dict(self._restored)
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner" or name.startswith("__"):
@@ -118,9 +129,14 @@ class AnomalibData(pl.LightningDataModule):
         return getattr(self.inner, name)
 
 
-def _converted(loader: DataLoader) -> DataLoader:
+def _converted(loader: DataLoader | list) -> DataLoader | list:
     if not isinstance(loader, DataLoader):
+        if not loader:
+            return loader  # a fold that holds nothing out
         raise TypeError(f"expected a torch DataLoader from the data module, not {type(loader).__name__}")
     if not isinstance(loader.collate_fn, ToAnomalib):
         loader.collate_fn = ToAnomalib(loader.collate_fn)
+    # GLASS and EfficientAD iterate the Trainer's own loader beside the Trainer. Persistent workers serve one iterator
+    # at a time: the second one would empty the first. (DataLoader forbids the plain assignment.)
+    object.__setattr__(loader, "persistent_workers", False)
     return loader

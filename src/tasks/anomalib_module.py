@@ -61,6 +61,11 @@ class AnomalibAdapter:
         with downloads_of(self.their_class, skip=self.rebuilt):
             super().setup(stage)
 
+    def configure_optimizers(self) -> Any:
+        data = self.trainer.datamodule  # schedules ask it how long an epoch is
+        with data.aside() if isinstance(data, AnomalibData) else contextlib.nullcontext():
+            return super().configure_optimizers()
+
     def on_train_start(self) -> None:
         with downloads_of(self.their_class, skip=False):
             super().on_train_start()

@@ -25,6 +25,7 @@ from src.models.anomaly.neighbors import NeighborIndex, block_rows, full_precisi
 
 Progress = Callable[[int, int], None]
 _CANDIDATES = 1024
+_SERIAL_ELEMENTS = 32_000  # torch stays in one thread below 32,768 elements; waking others for so little costs more
 _UNIT_ROUNDOFF = 2.0**-24
 
 
@@ -114,13 +115,15 @@ class _Selection:
         Thousands of tiny dependent steps: they run on the CPU whatever the device.
         """
         points = self.features[candidates].cpu()
-        centred = points - self.center.cpu()
         norms = self.norms[candidates].cpu().numpy()
         nearest = self.nearest[candidates].cpu().numpy().copy()
+        centred = points - self.center.cpu()
         products = (centred @ centred.T).numpy()
+        rows = points.numpy()
         slack = self.slack * (norms + norms.max())
         # x·p - |p|²/2 above this bound: p may be nearer to x than what x has.
         bound = (norms - nearest**2 - slack) * 0.5
+        step = max(1, _SERIAL_ELEMENTS // points.shape[1])
         picks: list[int] = []
         while len(picks) < wanted:
             pick = int(nearest.argmax())
@@ -128,8 +131,10 @@ class _Selection:
                 break
             picks.append(pick)
             near = np.flatnonzero(products[pick] - norms[pick] * 0.5 > bound)
-            exact = _distance(points[torch.from_numpy(near)], points[pick]).numpy()
-            nearest[near] = np.minimum(nearest[near], exact)
+            for start in range(0, len(near), step):
+                part = near[start : start + step]
+                exact = _distance(torch.from_numpy(rows[part]), points[pick]).numpy()
+                nearest[part] = np.minimum(nearest[part], exact)
             nearest[pick] = 0
             bound[near] = (norms[near] - nearest[near] ** 2 - slack[near]) * 0.5
         return picks
