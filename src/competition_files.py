@@ -51,9 +51,7 @@ def check_files(spec: Competition) -> None:
         _check_table(spec, "solution", spec.solution, columns)
 
 
-def _check_table(
-    spec: Competition, key: str, path: Path, columns: Iterable[tuple[str, str | None]]
-) -> list[str]:
+def _check_table(spec: Competition, key: str, path: Path, columns: Iterable[tuple[str, str | None]]) -> list[str]:
     """The header of a table that is there and has `columns`: (the spec's key, the column it names) pairs."""
     if not path.is_file():
         raise _absent(spec, key, path)

@@ -31,7 +31,9 @@ def join_truth(predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     return joined[joined["label"].notna()].reset_index(drop=True)
 
 
-def choose_threshold(oof: pd.DataFrame, truth: pd.DataFrame, metric: str, target_false_alarm: float) -> Threshold | None:
+def choose_threshold(
+    oof: pd.DataFrame, truth: pd.DataFrame, metric: str, target_false_alarm: float
+) -> Threshold | None:
     """The decision threshold from out-of-fold scores; None when no labelled training row was held out."""
     labels = truth.set_index("id")["label"]
     if labels.reindex(oof["id"]).notna().sum() == 0:

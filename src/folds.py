@@ -19,9 +19,7 @@ from src.tables import differing_ids, missing_column, read_table
 CANDIDATES = 64  # orders of the groups among which a grouped hold-out is chosen; fewer where groups are many
 
 
-def assign_folds(
-    manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: float, one_class: bool
-) -> pd.Series:
+def assign_folds(manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: float, one_class: bool) -> pd.Series:
     """Fold of each training row: int64, named "fold", on the index of the manifest's train rows.
 
     n_folds >= 2: every row is in exactly one fold; targets are spread evenly (rare ones by label), and rows

@@ -90,9 +90,8 @@ def _rows(images: str | None, settings: dict[str, Any]) -> tuple[pd.DataFrame, s
 def _glob(pattern: str) -> tuple[Path, list[Path]]:
     import glob
 
-    found = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
-    fixed = Path(*_before_magic(Path(pattern).parts)) if Path(pattern).parts else Path()
-    return fixed, found
+    fixed = Path(*_before_magic(Path(pattern).parts))
+    return fixed, sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())  # noqa: PTH207
 
 
 def _before_magic(parts: tuple[str, ...]) -> list[str]:
@@ -143,20 +142,20 @@ def _predict_folds(
         raise ProjectError(f"fold={config['fold']}: {shown_path(run.path)} has checkpoints of folds {available}.")
     settings = {**settings, "trainer": {**settings["trainer"], "accelerator": config["accelerator"]}}
     frames, broken = [], {}
+    loader, spec = None, None
     for fold in wanted:
         task = load_task(run.fold(fold) / "best.ckpt")
-        data = DataModule(
-            None, None, fold, task.preprocess, batch_size=config["batch_size"], num_workers=config["num_workers"]
-        )
-        loader = task.wrap_datamodule(data).infer_dataloader(rows)
-        broken = {b.id: {"id": b.id, "reason": b.reason} for b in data.broken}
+        if task.preprocess != spec:  # the folds of a run agree, so the pictures are read once
+            data = DataModule(
+                None, None, fold, task.preprocess, batch_size=config["batch_size"], num_workers=config["num_workers"]
+            )
+            loader, spec = task.wrap_datamodule(data).infer_dataloader(rows), task.preprocess
+            broken = {b.id: {"id": b.id, "reason": b.reason} for b in data.broken}
         frames.append(predict_rows(task, loader, config=settings, folder=out, prefix=f"fold_{fold}", fold=-1))
     return frames, list(broken.values())
 
 
-def _complete(
-    frame: pd.DataFrame, rows: pd.DataFrame, broken: list[dict[str, str]], oof: pd.DataFrame
-) -> pd.DataFrame:
+def _complete(frame: pd.DataFrame, rows: pd.DataFrame, broken: list[dict[str, str]], oof: pd.DataFrame) -> pd.DataFrame:
     """The frame in the rows' order, unreadable images filled with the median OOF score."""
     basis = oof["score"] if len(oof) else frame["score"]
     if broken and not len(basis):

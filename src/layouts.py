@@ -105,9 +105,7 @@ def _table_answers(spec: Competition) -> Answers:
     return Answers(ids, targets, masks)
 
 
-def _resolve(
-    spec: Competition, key: str, what: str, texts: Sequence[str], sources: Sequence[str], tree: Tree
-) -> list:
+def _resolve(spec: Competition, key: str, what: str, texts: Sequence[str], sources: Sequence[str], tree: Tree) -> list:
     """Absolute paths of the files that a column names, relative to `data.images`; an empty mask is None.
 
     One listing per folder answers for all its rows: nothing is asked of the file system row by row.

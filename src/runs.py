@@ -224,7 +224,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ProjectError(
-            f"{shown_path(path)} is missing: the run did not finish. Continue it with the same command plus resume=true."
+            f"{shown_path(path)} is missing: the run did not finish. "
+            "Continue it with the same command plus resume=true."
         )
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -34,9 +34,7 @@ class Section:
     def section(self, key: str, keys: Iterable[str], *, remedy: str = "") -> "Section":
         return Section(self._get(key, REQUIRED, remedy), keys, self.source, f"{self.prefix}{key}.")
 
-    def text(
-        self, key: str, default: str | Any = REQUIRED, *, choices: Iterable[str] = (), remedy: str = ""
-    ) -> str:
+    def text(self, key: str, default: str | Any = REQUIRED, *, choices: Iterable[str] = (), remedy: str = "") -> str:
         """A text that is not empty; one of `choices`, if there are any. Null counts as not given."""
         value = self.optional_text(key, default, choices=choices, remedy=remedy)
         if value is None and default is REQUIRED:

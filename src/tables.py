@@ -68,7 +68,7 @@ def missing_column(path: str | Path, header: Iterable[str], column: str) -> str:
 
 
 def differing_ids(found: Iterable[str], expected: Iterable[str]) -> str:
-    """"2 ids are missing ('7', '8'), 1 is unknown ('007')", or "" where both are the same set."""
+    """ "2 ids are missing ('7', '8'), 1 is unknown ('007')", or "" where both are the same set."""
     have, want = dict.fromkeys(found), dict.fromkeys(expected)
     absent = [value for value in want if value not in have]
     extra = [value for value in have if value not in want]

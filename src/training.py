@@ -238,6 +238,7 @@ def _run_folds(
         num_workers=settings["num_workers"],
         seed=config["seed"],
         cache=settings["cache"],
+        cache_dir=in_repository(config["outputs"]) / ".cache",
         verify=settings["verify"],
         one_class=task.one_class,
     )
@@ -285,9 +286,7 @@ def _conclude(
     test = average_folds([read_predictions(run.fold(k) / "test.parquet", "anomaly") for k in folds], predictions)
     train_rows = manifest[manifest["split"] == "train"]
     with clock.phase("evaluate"):
-        threshold = choose_threshold(
-            oof, train_rows, competition.metric, config["threshold"]["target_false_alarm"]
-        )
+        threshold = choose_threshold(oof, train_rows, competition.metric, config["threshold"]["target_false_alarm"])
         cut = threshold.value if threshold else None
         figures = functools.partial(evaluate, metric=metric.name, threshold=cut, folder=predictions, spec=spec)
         oof_figures = figures(oof, train_rows)

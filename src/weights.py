@@ -179,9 +179,7 @@ def inspect_weights(path: Path) -> dict[str, tuple[int, ...]]:
     if not start:
         raise ProjectError(f"weights file {path} is empty. {again}")
     if start.startswith(b"version https://git-lfs"):
-        raise ProjectError(
-            f"{path} is a git-LFS pointer, not the weights. Run `git lfs pull` where it came from."
-        )
+        raise ProjectError(f"{path} is a git-LFS pointer, not the weights. Run `git lfs pull` where it came from.")
     if start.startswith((b"<!doctype", b"<html")):
         raise ProjectError(f"{path} is a web page, not weights: the download went wrong. {again}")
     try:
@@ -252,9 +250,7 @@ def list_weights(folder: Path) -> list[tuple[str, str, int]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.weights", description="Fetch and list pretrained weights."
-    )
+    parser = argparse.ArgumentParser(prog="python -m src.weights", description="Fetch and list pretrained weights.")
     commands = parser.add_subparsers(dest="command", required=True)
     fetching = commands.add_parser("fetch", help="download weights on a connected machine")
     fetching.add_argument("backbone", nargs="+", help=f"timm name, torchvision/<name>, {', '.join(EXTRAS)}")

@@ -44,7 +44,10 @@ def test_answers_without_heavy_imports(arguments: list[str], status: int) -> Non
         (["task=anomaly", "modle.backbone=x"], ["unknown key 'modle.backbone'", "Did you mean 'model.backbone'?"]),
         (["task=anomaly", "data.batchsize=3"], ["data.batchsize", "Did you mean 'data.batch_size'?"]),
         (["task=anomaly", "batch_size=3"], ["batch_size", "Did you mean 'data.batch_size'?"]),
-        (["task=anomaly", "competition=mvtek"], ["competition=mvtek", "Did you mean 'mvtec'?", "conf/competition/mvtek.yaml"]),
+        (
+            ["task=anomaly", "competition=mvtek"],
+            ["competition=mvtek", "Did you mean 'mvtec'?", "conf/competition/mvtek.yaml"],
+        ),
         (["task=anomaly", "augment=hard"], ["augment=hard", "strong"]),
     ],
 )
@@ -83,7 +86,9 @@ def test_wrong_values_are_one_message(arguments: list[str], word: str, tmp_path)
 
 def test_short_model_names_grow_to_their_files() -> None:
     assert expand_arguments(["task=anomaly", "model=padim"]) == ["task=anomaly", "model=anomaly/padim"]
-    assert expand_arguments(["-m", "task=anomaly", "model=padim,patchcore"])[2] == "model=anomaly/padim,anomaly/patchcore"
+    assert (
+        expand_arguments(["-m", "task=anomaly", "model=padim,patchcore"])[2] == "model=anomaly/padim,anomaly/patchcore"
+    )
     assert expand_arguments(["task=anomaly", "model=nothing"])[1] == "model=nothing"
     assert expand_arguments(["model=padim"]) == ["model=padim"]
     assert expand_arguments(["task=anomaly", "model.name=Cflow"])[1] == "model.name=Cflow"

@@ -36,7 +36,9 @@ def test_model_fits_its_class(name: str) -> None:
         assert set(network) - {"_target_"} == network_options(model["_target_"]) - {"weights", "image_size"}
 
 
-@pytest.mark.parametrize("name", [m for m in MODELS if "_target_" in yaml.safe_load((CONF / f"model/anomaly/{m}.yaml").read_text())])
+@pytest.mark.parametrize(
+    "name", [m for m in MODELS if "_target_" in yaml.safe_load((CONF / f"model/anomaly/{m}.yaml").read_text())]
+)
 def test_network_of_the_model_builds(name: str) -> None:
     """Constructed with a small backbone and random weights: the options have types that the class can use."""
     from src.tasks.create import create_task

@@ -77,7 +77,9 @@ def test_inference_equals_training(finished, tiny, tmp_path) -> None:
     np.testing.assert_allclose(scores[written.index], written, atol=1e-5)
 
     folder = infer(
-        compose("infer", f"run='{finished.run.path}'", f"images='{tiny}/이미지 test'", f"out='{tmp_path}/b'", "heatmaps=2")
+        compose(
+            "infer", f"run='{finished.run.path}'", f"images='{tiny}/이미지 test'", f"out='{tmp_path}/b'", "heatmaps=2"
+        )
     )
     table = pd.read_csv(folder / "predictions.csv", dtype={"id": str})
     by_stem = {Path(row.id).stem: row.score for row in table.itertuples()}
@@ -147,7 +149,10 @@ def test_folds_cover_each_row_once_and_two_runs_blend(finished, tiny, tmp_path) 
     assert set(oof["fold"]) == {0, 1}
     result = make(
         compose(
-            "submit", f"runs=['{finished.run.path}','{folded.run.path}']", f"outputs='{outputs}'", f"out='{tmp_path}/s.csv'"
+            "submit",
+            f"runs=['{finished.run.path}','{folded.run.path}']",
+            f"outputs='{outputs}'",
+            f"out='{tmp_path}/s.csv'",
         )
     )
     assert result["path"].read_text().startswith("id,score\n9008,") and result["graded"] > 0.9
@@ -194,7 +199,14 @@ def test_unreadable_images_are_set_aside_named_and_filled(tiny, tmp_path, capsys
         (lambda root: append(root / "sample_submission.csv", "extra,0.5\n"), "extra"),
         (lambda root: shrink_mask(root), "mask"),
     ],
-    ids=["missing file", "duplicate id", "empty table", "no normal image", "foreign sample row", "mask of another size"],
+    ids=[
+        "missing file",
+        "duplicate id",
+        "empty table",
+        "no normal image",
+        "foreign sample row",
+        "mask of another size",
+    ],
 )
 def test_bad_input_is_one_clear_message_and_leaves_no_submission(tiny, tmp_path, spoil, message) -> None:
     root = tmp_path / "root"

@@ -3,7 +3,16 @@
 import pytest
 
 from src.errors import ProjectError
-from src.runs import RunFolder, config_hash, git_revision, open_run, read_config, read_record, write_config, write_record
+from src.runs import (
+    RunFolder,
+    config_hash,
+    git_revision,
+    open_run,
+    read_config,
+    read_record,
+    write_config,
+    write_record,
+)
 
 
 def test_a_second_run_of_the_same_name_is_refused(tmp_path) -> None:

@@ -99,9 +99,10 @@ class DataModule(LightningDataModule):
         readable, store = self._read(rows, split, "disk" if split == "train" else "none")
         if split == "train":
             if readable.empty:
+                first = self.broken[-len(rows)]
                 raise ProjectError(
-                    f"none of the {len(rows)} training images can be read; the first: {self.broken[0].path} "
-                    f"({self.broken[0].reason}). Check data.images and data.path of the competition."
+                    f"none of the {len(rows)} training images can be read; the first: {first.path} "
+                    f"({first.reason}). Check data.images and data.path of the competition."
                 )
             if self._with_masks:
                 self._masks = self._read_masks(readable, store)
@@ -122,9 +123,9 @@ class DataModule(LightningDataModule):
             what=f"{split} images",
         )
         reasons = {store.paths[position]: reason for position, reason in store.broken.items()}
-        is_broken = rows["path"].isin(list(reasons))
+        is_broken = rows["path"].astype(str).isin(list(reasons))
         self.broken += [
-            BrokenImage(str(row.id), str(row.path), reasons[row.path], split)
+            BrokenImage(str(row.id), str(row.path), reasons[str(row.path)], split)
             for row in rows[is_broken].itertuples(index=False)
         ]
         return rows[~is_broken], store

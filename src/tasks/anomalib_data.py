@@ -1,7 +1,7 @@
 """Our batches as anomalib's modules expect them: ImageBatch objects, from a data module of their kind."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,13 +22,13 @@ class SampleBatch(ImageBatch):
     labels: Tensor
 
 
-def to_anomalib(batch: dict[str, Any]) -> SampleBatch:
+def to_anomalib(batch: dict[str, Any], paths: Mapping[str, str] | None = None) -> SampleBatch:
     """A dict batch (uint8 images B×3×H×W) as an ImageBatch of float images in [0, 1], not normalised.
 
     anomalib's own loader hands out such pictures: resized, unit range. Its PreProcessor callback normalises them
     as a step begins, so that a pass which reads a loader directly (CFA's centroid, GLASS's centre) sees them
-    un-normalised.
-    An unknown label counts as normal. Masks are given where they are known: all empty in an all-normal batch.
+    un-normalised. An unknown label counts as normal. Masks are given where they are known: all empty in an
+    all-normal batch. `paths` are the files of the ids, for classes that open them again.
     """
     images, labels = batch["image"], batch["label"]
     anomalous = labels == 1
@@ -39,7 +39,7 @@ def to_anomalib(batch: dict[str, Any]) -> SampleBatch:
         image=images.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
         gt_label=anomalous,
         gt_mask=None if masks is None else masks.bool(),
-        image_path=[str(path) for path in batch.get("path", batch["id"])],
+        image_path=[(paths or {}).get(name, name) for name in batch["id"]],
     )
     converted.ids, converted.labels = list(batch["id"]), labels
     return converted
@@ -48,11 +48,11 @@ def to_anomalib(batch: dict[str, Any]) -> SampleBatch:
 class ToAnomalib:
     """A collate function followed by `to_anomalib`; a class, so that worker processes can be spawned with it."""
 
-    def __init__(self, collate: Any) -> None:
-        self.collate = collate
+    def __init__(self, collate: Any, paths: Mapping[str, str]) -> None:
+        self.collate, self.paths = collate, paths
 
     def __call__(self, samples: Any) -> SampleBatch:
-        return to_anomalib(self.collate(samples))
+        return to_anomalib(self.collate(samples), self.paths)
 
 
 class AnomalibData(pl.LightningDataModule):
@@ -135,7 +135,8 @@ def _converted(loader: DataLoader | list) -> DataLoader | list:
             return loader  # a fold that holds nothing out
         raise TypeError(f"expected a torch DataLoader from the data module, not {type(loader).__name__}")
     if not isinstance(loader.collate_fn, ToAnomalib):
-        loader.collate_fn = ToAnomalib(loader.collate_fn)
+        dataset = loader.dataset
+        loader.collate_fn = ToAnomalib(loader.collate_fn, dict(zip(dataset.ids, dataset.paths, strict=True)))
     # GLASS and EfficientAD iterate the Trainer's own loader beside the Trainer. Persistent workers serve one iterator
     # at a time: the second one would empty the first. (DataLoader forbids the plain assignment.)
     object.__setattr__(loader, "persistent_workers", False)

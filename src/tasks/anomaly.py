@@ -72,7 +72,7 @@ class AnomalyTask(pl.LightningModule):
     no optimiser. `gradient` networks (FastFlow, CFA) minimise their `loss`.
 
     Args:
-        network: `_target_` and the constructor's plain keyword arguments; stored in the checkpoint, so that it rebuilds.
+        network: `_target_` and the constructor's plain keyword arguments; in the checkpoint, so that it rebuilds.
         preprocess: `PreprocessSpec.to_dict()`; stored in the checkpoint: inference never asks another configuration.
         optimization: `optimizer`, `lr`, `weight_decay`, `schedule`, `warmup_epochs`; empty for memory networks.
         monitor: name of the metric of (scores, labels) that picks the best epoch where validation has both classes.
@@ -112,7 +112,8 @@ class AnomalyTask(pl.LightningModule):
             kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
             optimizer = kind(parameters, lr=lr, weight_decay=decay, amsgrad=options.get("amsgrad", False))
         else:
-            raise ProjectError(f"model.optimizer={name!r} is not known.{nearest(name, OPTIMIZERS)} Known: {OPTIMIZERS}.")
+            known = ", ".join(OPTIMIZERS)
+            raise ProjectError(f"model.optimizer={name!r} is not known.{nearest(name, OPTIMIZERS)} Known: {known}.")
         schedule = options.get("schedule", "constant")
         if schedule == "constant":
             return optimizer

@@ -44,7 +44,7 @@ def image_size(value: Any) -> tuple[int, int]:
     """`256` or `[height, width]` as (height, width) in pixels."""
     size = (value, value) if isinstance(value, int) else tuple(value)
     if len(size) != 2 or not all(isinstance(v, int) and v >= 16 for v in size):
-        raise ProjectError(f"model.image_size={value!r}: give one number of pixels, or [height, width], of at least 16.")
+        raise ProjectError(f"model.image_size={value!r}: give a number of pixels, or [height, width], of at least 16.")
     return size  # type: ignore[return-value]
 
 

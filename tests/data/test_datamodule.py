@@ -236,12 +236,12 @@ def test_resuming_inside_an_epoch_skips_what_was_used():
 
 
 def test_workers_are_chosen_by_what_there_is_to_do(manifest, folds, monkeypatch):
-    monkeypatch.setattr(datamodule_module, "cores", lambda: 3)
+    monkeypatch.setattr(datamodule_module, "cores", lambda: 1)
     flip = build_augmentation([{"name": "HorizontalFlip"}], SPEC)
     data = module(manifest, folds, augment=flip, num_workers=None)
-    assert data.train_dataloader().num_workers == 3
+    assert data.train_dataloader().num_workers == 1
     assert data.val_dataloader().num_workers == data.test_dataloader().num_workers == 0
-    assert module(manifest, folds, num_workers=None, cache="none").val_dataloader().num_workers == 3
+    assert module(manifest, folds, num_workers=None, cache="none").val_dataloader().num_workers == 1
     loader = module(manifest, folds, num_workers=2).train_dataloader()
     assert loader.num_workers == 2 and loader.persistent_workers
     assert loader.pin_memory == torch.cuda.is_available()

@@ -362,7 +362,7 @@ def test_dct_scaled_decoding_stays_close_to_the_full_decode(tmp_path):
         1200,
         1600,
     )  # 1200 / 128 = 9.4: a half leaves 4.7 times the target, a quarter 2.3
-    reference = _torchvision(np.asarray(Image.open(path).convert("RGB")), (128, 128))
+    reference = _torchvision(np.array(Image.open(path).convert("RGB")), (128, 128))
     error = np.abs(ours - reference)
     assert error.mean() < 0.5 and np.percentile(error, 99.9) < 3
 

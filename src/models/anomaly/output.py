@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class AnomalyOutput(NamedTuple):
-    """Raw answers; higher is more anomalous. `score` is (B,) float32, `anomaly_map` is (B, 1, H, W) float32 at input size."""
+    """Raw answers, float32, higher is more anomalous: `score` (B,) and `anomaly_map` (B, 1, H, W) at input size."""
 
     score: Tensor
     anomaly_map: Tensor
