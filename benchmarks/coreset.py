@@ -1,7 +1,8 @@
 """Coreset selection: ours beside anomalib's KCenterGreedy, on identical features and start, in one run.
 
-    python benchmarks/coreset.py                        under a minute on 2 cores: 12,000 × 268 at 10%
-    python benchmarks/coreset.py --full                 52,000 × 268 at 10% and 250,000 × 128 at 1%: about half an hour
+    python benchmarks/coreset.py                        under a minute on 2 idle cores: 52,000 × 268 at 10%
+    python benchmarks/coreset.py --full                 the same with anomalib to the end, and 250,000 × 128 at 1%:
+                                                        10 minutes on 2 idle cores, an hour on busy ones
     python benchmarks/coreset.py --features bank.npy --ratio 0.01 --peer-steps 300
 
 anomalib's loop costs the same at every step, so `--peer-steps` times that many of its steps and extrapolates; 0 runs
@@ -102,11 +103,11 @@ def compare(name: str, features: Tensor, count: int, peer_steps: int, repeats: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=12_000)
+    parser.add_argument("--rows", type=int, default=52_000)
     parser.add_argument("--width", type=int, default=268)
     parser.add_argument("--ratio", type=float, default=0.1)
     parser.add_argument("--features", type=Path, help="an N×D .npy of real patch features instead of made ones")
-    parser.add_argument("--peer-steps", type=int, default=300, help="steps of anomalib's loop to time; 0: all")
+    parser.add_argument("--peer-steps", type=int, default=150, help="steps of anomalib's loop to time; 0: all")
     parser.add_argument("--repeats", type=int, default=2, help="runs of ours before, and again after, the peer")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--full", action="store_true", help="the sizes of the project's target, anomalib to the end")

@@ -1,9 +1,9 @@
 """Recipe of the bundled competition `sample_anomaly`: real textures, changing light and pose, drawn defects with masks.
 
 Brick, grass and gravel are photographs that scikit-image ships in its wheel (512 x 512, grey, public domain). Each is
-cut into a 3 x 3 board of disjoint windows; every picture is a crop inside one window, and a window belongs either to
-train or to test. So no test picture shows a pixel of a training picture, and the `group` column of train.csv (the
-window) lets a cross-validation keep the same distance between its folds.
+cut into a 2 x 2 board of disjoint windows; every picture is a crop inside one window, and a window belongs either to
+train (three of each photograph) or to test (one). So no test picture shows a pixel of a training picture, and the
+`group` column of train.csv (the window) lets a cross-validation keep the same distance between its folds.
 
 The pixel arrays are the same on every machine: random numbers are raw Philox words (the one numpy stream that is
 frozen by contract), and pictures are made with + - * / and square roots on float64 only, which IEEE 754 rounds in one
@@ -20,8 +20,16 @@ import numpy as np
 SIZE = 224  # pixels, height and width of a picture
 SEED = 20240607
 BOARD = 2  # windows along each side of a texture
-TEST_CELLS = {"brick": (1, 0), "grass": (1, 1), "gravel": (1, 0)}
 TEXTURES = ("brick", "grass", "gravel")
+FOREIGN = ("coins", "page", "text")  # where foreign matter is cut from
+TEST_CELLS = {  # (row, column) on the board
+    "brick": (1, 0),
+    "grass": (1, 1),
+    "gravel": (1, 0),
+    "coins": (1, 1),
+    "page": (0, 1),
+    "text": (1, 0),
+}
 KINDS = ("scratch", "stain", "foreign", "hole", "bend")
 TRAIN_NORMAL, TEST_NORMAL = 240, 95
 TRAIN_DEFECTS, TEST_DEFECTS = 4, 13  # of each kind
@@ -76,19 +84,28 @@ class Row:
     kind: str
 
     @property
+    def label(self) -> str:
+        return "normal" if self.kind == "normal" else "defect"
+
+    @property
     def group(self) -> str:
         return f"{self.texture}-{self.window[0]}{self.window[1]}"
 
 
 def load_textures() -> dict[str, np.ndarray]:
-    """The three photographs, 512 x 512 uint8."""
+    """The photographs, 512 x 512 uint8; those of foreign matter are smaller and mirrored on to that size."""
     from skimage import data
 
-    return {name: np.ascontiguousarray(getattr(data, name)()) for name in TEXTURES}
+    textures = {}
+    for name in (*TEXTURES, *FOREIGN):
+        picture = np.asarray(getattr(data, name)())
+        missing = [(0, max(0, 512 - side)) for side in picture.shape]
+        textures[name] = np.ascontiguousarray(np.pad(picture, missing, mode="symmetric")[:512, :512])
+    return textures
 
 
 def windows(texture: str, split: str) -> list[tuple[int, int]]:
-    """Board cells (row, column) of a split: one cell of each row and column is for test, the other six for train."""
+    """Board cells (row, column) of a split."""
     cells = [(row, column) for row in range(BOARD) for column in range(BOARD)]
     held = TEST_CELLS[texture]
     return [cell for cell in cells if (cell == held) == (split == "test")]
@@ -97,7 +114,10 @@ def windows(texture: str, split: str) -> list[tuple[int, int]]:
 def plan(seed: int = SEED) -> list[Row]:
     """Every picture of the competition in the order of its tables; labels are spread at random over the ids."""
     rows: list[Row] = []
-    for split, normal, defects in (("train", TRAIN_NORMAL, TRAIN_DEFECTS), ("test", TEST_NORMAL, TEST_DEFECTS)):
+    for split, normal, defects in (
+        ("train", TRAIN_NORMAL, TRAIN_DEFECTS),
+        ("test", TEST_NORMAL, TEST_DEFECTS),
+    ):
         kinds = ["normal"] * normal + [kind for kind in KINDS for _ in range(defects)]
         cells = [(texture, cell) for cell in range(BOARD * BOARD) for texture in TEXTURES]
         planned = []
@@ -152,7 +172,9 @@ def _pose(draws: Draws, texture: str, window: tuple[int, int]) -> tuple[float, .
     reach = (abs(cosine) + abs(sine)) * (1 + abs(perspective) / 2) / 2  # half the footprint's extent for side 1
     room = min(bottom - top, right - left) / 2 - 2  # the bicubic taps need two pixels
     side = draws.uniform(0.78, 1.0) * min(room / reach, 215.0)
-    centre = [draws.uniform(low + reach * side + 2, high - reach * side - 2) for low, high in ((left, right), (top, bottom))]
+    centre = [
+        draws.uniform(low + reach * side + 2, high - reach * side - 2) for low, high in ((left, right), (top, bottom))
+    ]
     return (*centre, side, cosine, sine, mirror, perspective)
 
 
@@ -169,7 +191,7 @@ def _crop(
     grid: tuple[np.ndarray, np.ndarray],
     warp: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Bicubic (Keys, a = -1/2) sampling of the posed footprint: H x W float64 in about [0, 1]. Reads the window only."""
+    """Bicubic (Keys, a = -1/2) sampling of the posed footprint: H x W float64, about [0, 1]. Reads the window only."""
     centre_x, centre_y, side, cosine, sine, mirror, perspective = pose
     across, down = grid if warp is None else (grid[0] + warp[0], grid[1] + warp[1])
     across = across * mirror * (1 + perspective * down)
@@ -252,9 +274,9 @@ def _blob(draws: Draws, grid: Grid, radius: float) -> np.ndarray:
 
 def _scratch(draws: Draws, grid: Grid, surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A thin curved line (quadratic Bezier) that bares a lighter or darker ground, thinning at its ends."""
-    width, length = draws.uniform(1.8, 4.0) / SIZE, draws.uniform(50, 150) / SIZE
-    ground = draws.uniform(0.02, 0.1) if draws.integer(2) else draws.uniform(0.8, 1.0)
-    strength = draws.uniform(0.5, 1.0)
+    width, length = draws.uniform(3.5, 7.0) / SIZE, draws.uniform(100, 200) / SIZE
+    ground = draws.uniform(0.0, 0.06) if draws.integer(2) else draws.uniform(0.9, 1.0)
+    strength = draws.uniform(0.85, 1.0)
     start = [draws.uniform(-0.35, 0.35), draws.uniform(-0.35, 0.35)]
     direction = [draws.uniform(-1, 1), draws.uniform(-1, 1)]
     norm = (direction[0] ** 2 + direction[1] ** 2) ** 0.5 + 1e-9
@@ -301,19 +323,19 @@ def _hole(draws: Draws, grid: Grid, surface: np.ndarray) -> tuple[np.ndarray, np
 def _foreign(
     draws: Draws, grid: Grid, surface: np.ndarray, row: Row, textures: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A patch of another texture, brought to the host's mean brightness and blended in."""
-    other = [name for name in TEXTURES if name != row.texture][draws.integer(2)]
+    """Something that does not belong there, brought to the host's mean brightness and blended in."""
+    other = FOREIGN[draws.integer(len(FOREIGN))]
     own = windows(other, row.split)
     window = own[draws.integer(len(own))]
     patch = _crop(textures[other], window, _pose(draws, other, window), grid)
     shift = (int(textures[row.texture].sum()) - int(textures[other].sum())) / (512 * 512 * 255.0)
-    alpha = _smooth(_blob(draws, grid, draws.uniform(28, 52)), 0.1, 0.35) * draws.uniform(0.85, 1.0)
+    alpha = _smooth(_blob(draws, grid, draws.uniform(40, 64)), 0.1, 0.3) * draws.uniform(0.9, 1.0)
     return surface + alpha[..., None] * ((patch + shift)[..., None] - surface), alpha > 0.3
 
 
 def _bend(draws: Draws, grid: Grid) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
     """A dent: the surface is pushed aside inside a disc and catches the light differently: (warp, shade, mask)."""
-    radius, push = draws.uniform(30, 60) / SIZE, draws.uniform(0.25, 0.5)
+    radius, push = draws.uniform(40, 72) / SIZE, draws.uniform(0.35, 0.6)
     x, y = grid[0] - draws.uniform(-0.3, 0.3), grid[1] - draws.uniform(-0.3, 0.3)
     direction = [draws.uniform(-1, 1), draws.uniform(-1, 1)]
     norm = (direction[0] ** 2 + direction[1] ** 2) ** 0.5 + 1e-9
@@ -321,7 +343,7 @@ def _bend(draws: Draws, grid: Grid) -> tuple[tuple[np.ndarray, np.ndarray], np.n
     inside = np.clip(1 - (x * x + y * y) / (radius * radius), 0.0, 1.0)
     field = inside * inside
     slope = 2 * inside * (x * unit[0] + y * unit[1]) / radius  # of the field, along the push
-    shade = 1 + draws.sign() * draws.uniform(0.3, 0.7) * slope
+    shade = 1 + draws.sign() * draws.uniform(0.6, 1.1) * slope
     return (-push * radius * unit[0] * field, -push * radius * unit[1] * field), shade, field > 0.1
 
 

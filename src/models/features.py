@@ -84,6 +84,7 @@ class FeatureExtractor(nn.Module):
         layers = [layers] if isinstance(layers, str | int) else list(layers)
         self.backbone, self.layers = backbone, layers
         self.report: LoadReport | None = None
+        self._memory_format = torch.contiguous_format
         if not layers or len(set(layers)) != len(layers):
             raise ProjectError(f"layers={layers} must name at least one layer of {backbone}, each once.")
         if backbone == FILTER_BANK:
@@ -126,6 +127,8 @@ class FeatureExtractor(nn.Module):
         _drop_unused_blocks(self.model)
         if weights is not None:
             self.report = _load_weights(self.model, full, self.backbone, Path(weights))
+        self._memory_format = torch.channels_last  # up to twice as fast on a CPU, and patches lie in rows
+        self.model.to(memory_format=self._memory_format)
 
     def train(self, mode: bool = True) -> FeatureExtractor:
         """Stays in eval mode whatever is asked: batch norm must not follow the competition's batches."""
@@ -135,7 +138,7 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images B×3×H×W → one map B×C×h×w a layer, in the order of `layers`."""
         try:
-            features = self.model(images)
+            features = self.model(images.contiguous(memory_format=self._memory_format))
         except AssertionError as error:
             height, width = images.shape[-2:]
             raise ProjectError(

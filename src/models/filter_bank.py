@@ -21,8 +21,8 @@ DEFAULT_STD = (0.5, 0.5, 0.5)
 LAYERS = ("fine", "coarse")
 STRIDES = {"fine": 4, "coarse": 8}
 SCALES = 4  # octaves
+REACH = 10  # pixels of the second octave, each way along a line
 ORIENTATIONS = 8
-LINE_ORIENTATIONS = 12
 DARK = 0.06  # added before the logarithm: about the black level of a camera picture
 FLOOR = 0.02  # of rectified responses before their logarithm, in units of the picture's contrast
 
@@ -47,7 +47,6 @@ class FilterBank(nn.Module):
         self.channels = [CHANNELS[layer] for layer in self.layers]
         even, odd = _derivatives(ORIENTATIONS, size=11, across=1.2, along=3.0)
         self.register_buffer("oriented", torch.cat([even, odd]))
-        self.register_buffer("lines", _derivatives(LINE_ORIENTATIONS, size=17, across=1.3, along=5.0)[0])
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -80,19 +79,52 @@ class FilterBank(nn.Module):
         octaves, level = [], log
         for scale in range(SCALES):
             # the first octave is evaluated on every second pixel: a quarter of the work
-            response = F.conv2d(F.pad(level, (5, 5, 5, 5), mode="reflect"), self.oriented, stride=2 if scale == 0 else 1)
+            response = F.conv2d(
+                F.pad(level, (5, 5, 5, 5), mode="reflect"), self.oriented, stride=2 if scale == 0 else 1
+            )
             even, odd = response.split(ORIENTATIONS, 1)
             energy = even.square() + odd.square()
             spot = level - _blur(level, 1.0)
             spot = F.avg_pool2d(spot, 2) if scale == 0 else spot
-            peaks = [even.amax(1, keepdim=True), -even.amin(1, keepdim=True), odd.abs().amax(1, keepdim=True), spot, -spot]
+            peaks = [
+                even.amax(1, keepdim=True),
+                -even.amin(1, keepdim=True),
+                odd.abs().amax(1, keepdim=True),
+                spot,
+                -spot,
+            ]
             if scale == 1:
-                long = F.conv2d(F.pad(level, (8, 8, 8, 8), mode="reflect"), self.lines)
-                peaks += [long.amax(1, keepdim=True), -long.amin(1, keepdim=True)]
+                peaks += _long_lines(even) + _long_lines(-even)
             octaves.append((energy, torch.cat(peaks, 1), 2 if scale == 0 else 2**scale))
             if scale + 1 < SCALES:
                 level = F.avg_pool2d(_blur(level, 0.8), 2)
         return octaves
+
+
+def _long_lines(ridges: Tensor) -> list[Tensor]:
+    """Ridges that go on for 17 and for 27 pixels of this octave: [(B, 1, H, W)] * 2.
+
+    The least of the responses along a line (Azzopardi and Petkov 2013, "Trainable COSFIRE filters"): a grass blade or
+    an edge of a stone answers strongly but soon ends; a scratch goes on. Neighbouring orientations and pixels may stand
+    in along the way, so that curved lines pass.
+    """
+    loose = torch.maximum(ridges, torch.maximum(ridges.roll(1, 1), ridges.roll(-1, 1)))
+    loose = F.max_pool2d(loose, 3, 1, 1)
+    height, width = ridges.shape[-2:]
+    loose = F.pad(loose, (REACH, REACH, REACH, REACH), mode="replicate")
+    short, long = [], []
+    for index in range(ORIENTATIONS):
+        angle = math.pi * index / ORIENTATIONS
+        least = ridges[:, index]
+        for step in (5, 10):
+            for signed in (step, -step):
+                down, across = (
+                    REACH + round(signed * math.cos(angle)),
+                    REACH - round(signed * math.sin(angle)),
+                )
+                least = torch.minimum(least, loose[:, index, down : down + height, across : across + width])
+            (short if step == 5 else long).append(least)
+    return [torch.stack(lines, 1).amax(1, keepdim=True) for lines in (short, long)]
 
 
 def _resize(octave: tuple[Tensor, Tensor, int], stride: int) -> Tensor:
@@ -134,7 +166,7 @@ def _chroma(colour: Tensor, stride: int) -> Tensor:
 
 
 def _derivatives(count: int, *, size: int, across: float, along: float) -> tuple[Tensor, Tensor]:
-    """Even (second) and odd (first) derivatives of an elongated Gaussian, (count, 1, size, size), zero mean, unit L1."""
+    """Second (even) and first (odd) derivatives of a long Gaussian, (count, 1, size, size): zero mean, unit L1."""
     radius = size // 2
     line = torch.arange(-radius, radius + 1, dtype=torch.float64)
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -163,4 +195,4 @@ def _blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
-CHANNELS = {"fine": 3 * 8 + 2 + 8, "coarse": 4 * 8 + 2 + 8}
+CHANNELS = {"fine": 3 * 8 + 4 + 8, "coarse": 4 * 8 + 4 + 8}

@@ -7,7 +7,9 @@ evaluator and its visualizer.
 
 import copy
 import inspect
+import traceback
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,8 @@ with warnings.catch_warnings():
     from src.tasks.anomalib_arguments import (
         COMPONENTS,
         check_arguments,
-        check_layers,
         check_patches,
+        layers_must_exist,
         plain,
         read_preprocessing,
     )
@@ -54,9 +56,9 @@ def model_class(name: str) -> type[AnomalibModule]:
     if name in (None, "", "???"):
         raise ProjectError(f"model.name is not given. Add model.name=<class>, one of: {', '.join(sorted(names))}.")
     if name not in names:
-        plain = {n.lower(): n for n in names}
-        folded = str(name).lower().replace("_", "")
-        hint = f" Did you mean '{plain[folded]}'?" if folded in plain else nearest(name, names)
+        folded = {n.lower(): n for n in names}
+        key = str(name).lower().replace("_", "")
+        hint = f" Did you mean '{folded[key]}'?" if key in folded else nearest(name, names)
         raise ProjectError(
             f"anomalib {version('anomalib')} has no model {name!r}.{hint} It has: {', '.join(sorted(names))}."
         )
@@ -70,6 +72,8 @@ def build_adapted(
     weights: str | Find | None = None,
     backbone_args: dict[str, Any] | None = None,
     args: dict[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     monitor: str = "auroc",
 ) -> pl.LightningModule:
     """Construct an anomalib model that trains and predicts in this project.
@@ -82,6 +86,7 @@ def build_adapted(
             `torchvision/<name>`, `efficient_ad_teacher_small`, `dsr_vq_model`) to a file; None leaves random values.
         backbone_args: further arguments of timm's create_model, such as `pad_type: same`.
         args: keyword arguments of the class.
+        mean, std: RGB statistics in the unit range that the weights were trained with; None are the class's own.
         monitor: the metric of scores that is logged as `val/monitor` where validation holds both classes.
 
     The answer has `preprocess` (PreprocessSpec), `one_class`, `trainer_arguments`, `loaded_weights` (LoadReports),
@@ -92,7 +97,14 @@ def build_adapted(
             the class would download from where nothing answers.
     """
     find = weights if callable(weights) else (lambda _: weights)
-    return _build(name, image_size, find, backbone_args or {}, args or {}, monitor, rebuild=False)
+    options = {
+        "name": name, "image_size": image_size, "mean": mean, "std": std, "backbone_args": backbone_args or {},
+        "args": args or {}, "monitor": monitor,
+    }  # fmt: skip
+    module = _build(options, find, rebuild=False)
+    if isinstance(weights, str) and not module.loaded_weights:
+        raise ProjectError(f"anomalib's {name} with these arguments loads no weights; take model.weights=random.")
+    return module
 
 
 def load_adapted(checkpoint_path: str | Path) -> pl.LightningModule:
@@ -101,14 +113,11 @@ def load_adapted(checkpoint_path: str | Path) -> pl.LightningModule:
     Raises:
         ProjectError: the file is no checkpoint of an adapted model, or another anomalib version made it.
     """
-    checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
     stored = checkpoint.get("hyper_parameters", {})
     if stored.get("adapter") != "anomalib":
         raise ProjectError(f"{checkpoint_path} is not a checkpoint of an anomalib model of this project.")
-    module = _build(
-        stored["name"], tuple(stored["image_size"]), lambda _: None, stored["backbone_args"], stored["args"],
-        stored["monitor"], rebuild=True,
-    )  # fmt: skip
+    module = _build(stored, lambda _: None, rebuild=True)
     module.on_load_checkpoint(checkpoint)
     try:
         module.load_state_dict(checkpoint["state_dict"])
@@ -120,42 +129,30 @@ def load_adapted(checkpoint_path: str | Path) -> pl.LightningModule:
     return module.eval()
 
 
-def _build(
-    name: str,
-    image_size: tuple[int, int] | None,
-    find: Find,
-    backbone_args: dict[str, Any],
-    args: dict[str, Any],
-    monitor: str,
-    *,
-    rebuild: bool,
-) -> pl.LightningModule:
+def _build(options: dict[str, Any], find: Find, *, rebuild: bool) -> pl.LightningModule:
+    name, args, backbone_args = options["name"], options["args"], options["backbone_args"]
     cls = model_class(name)
-    preprocess, transform = read_preprocessing(cls, image_size)
+    preprocess, transform = read_preprocessing(cls, options["image_size"], options["mean"], options["std"])
     given = check_arguments(cls, copy.deepcopy(args), (preprocess.height, preprocess.width))
     parameters = inspect.signature(cls.__init__).parameters
     components = {"pre_processor": PreProcessor(transform), **dict.fromkeys(COMPONENTS[1:], False)}
     components = {key: value for key, value in components.items() if key in parameters}
-    with weights_from(find, backbone_args) as reports, downloads_of(cls, skip=rebuild):
+    with weights_from(find, backbone_args) as reports, downloads_of(cls, skip=rebuild), layers_must_exist():
         try:
             module = adapted_class(cls)(**given, **components)
         except ImportError as error:
             raise ProjectError(f"anomalib's {name} needs a package that is not installed: {error}") from error
         except (ValueError, TypeError, KeyError, IndexError, AssertionError, RuntimeError) as error:
-            raise ProjectError(f"anomalib's {name} refuses its arguments {args}: {error}") from error
+            reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line  # a bare assert has no words
+            raise ProjectError(f"anomalib's {name} refuses its arguments {args}: {reason}") from error
         module.post_processor = module.evaluator = module.visualizer = None
         module.find_weights, module.loaded_weights, module.rebuilt = find, reports, rebuild
         module.after_construction()
-    module.preprocess, module.monitor = preprocess, monitor
+    module.preprocess, module.monitor = preprocess, options["monitor"]
     module.one_class = module.learning_type == LearningType.ONE_CLASS and not getattr(module, "supervised", False)
-    check_layers(module, args)
     check_patches(module, preprocess)
     module.hparams.clear()
-    module.save_hyperparameters(
-        {
-            "adapter": "anomalib", "name": name, "image_size": [preprocess.height, preprocess.width],
-            "preprocess": preprocess.to_dict(), "backbone_args": plain(backbone_args, "backbone_args"),
-            "args": plain(args, "args"), "monitor": monitor, "anomalib": version("anomalib"),
-        }
-    )  # fmt: skip
+    kept = {key: plain(options[key], key) for key in ("name", "mean", "std", "backbone_args", "args", "monitor")}
+    size = [preprocess.height, preprocess.width]
+    module.save_hyperparameters({**kept, "image_size": size, "adapter": "anomalib", "anomalib": version("anomalib")})
     return module

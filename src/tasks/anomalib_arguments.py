@@ -1,12 +1,15 @@
 """From a plain configuration to what an anomalib class takes: its arguments checked, its preprocessing read off it."""
 
+import contextlib
 import enum
 import inspect
 import typing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import timm
 from anomalib.models.components import AnomalibModule
 from anomalib.models.components.feature_extractors import TimmFeatureExtractor
 from timm.layers import PatchEmbed
@@ -14,12 +17,21 @@ from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, No
 
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError, nearest
+from src.tasks.anomalib_weights import patched
 
 COMPONENTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
 
 
-def read_preprocessing(cls: type[AnomalibModule], size: tuple[int, int] | None) -> tuple[PreprocessSpec, Transform]:
-    """The class's own resize interpolation and normalisation, at our size and without its centre crop."""
+def read_preprocessing(
+    cls: type[AnomalibModule],
+    size: tuple[int, int] | None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> tuple[PreprocessSpec, Transform]:
+    """The class's own interpolation and normalisation, at our size and without its centre crop.
+
+    `mean` and `std` replace its own, for weights that were trained with others.
+    """
     steps = _steps(cls.configure_pre_processor().transform)
     resize = next((step for step in steps if isinstance(step, Resize)), None)
     last = next((step for step in reversed(steps) if isinstance(step, Resize | CenterCrop)), None)
@@ -31,14 +43,20 @@ def read_preprocessing(cls: type[AnomalibModule], size: tuple[int, int] | None) 
             f"set model.image_size={default[0]}."
         )
     normalize = next((step for step in steps if isinstance(step, Normalize)), None)
+    if normalize is None and (mean is not None or std is not None):
+        raise ProjectError(
+            f"anomalib's {cls.__name__} takes pictures that are not normalised: leave model.mean and model.std null."
+        )
+    if normalize is not None:
+        mean, std = mean or normalize.mean, std or normalize.std
     interpolation = resize.interpolation if resize is not None else InterpolationMode.BILINEAR
     spec = PreprocessSpec(
         height=size[0],
         width=size[1],
         resize="squash",
         interpolation="bicubic" if interpolation == InterpolationMode.BICUBIC else "bilinear",
-        mean=tuple(map(float, normalize.mean)) if normalize is not None else (0.0, 0.0, 0.0),
-        std=tuple(map(float, normalize.std)) if normalize is not None else (1.0, 1.0, 1.0),
+        mean=tuple(map(float, mean or (0, 0, 0))),
+        std=tuple(map(float, std or (1, 1, 1))),
     )
     # Our batches have that size already; Resize stays, because `input_size` of the class is read off it.
     kept: list[Transform] = [Resize(size, interpolation=interpolation, antialias=True)]
@@ -110,18 +128,26 @@ def plain(value: Any, key: str) -> Any:
     raise ProjectError(f"model.{key} must be a plain value, not a {type(value).__name__}: checkpoints keep it.")
 
 
-def check_layers(module: pl.LightningModule, args: dict[str, Any]) -> None:
-    """anomalib drops a layer that the backbone lacks, with a line in its log; here it is an error."""
-    wanted = [layer for layer in args.get("layers") or [] if isinstance(layer, str)]
-    for part in module.modules():
-        absent = [layer for layer in wanted if isinstance(part, TimmFeatureExtractor) and layer not in part.layers]
+@contextlib.contextmanager
+def layers_must_exist() -> Iterator[None]:
+    """Inside the block a layer that the backbone lacks is an error; anomalib drops it, with a line in its log."""
+    look_up = TimmFeatureExtractor._map_layer_to_idx
+
+    def checked(extractor: TimmFeatureExtractor) -> list[int]:
+        wanted = list(extractor.layers)
+        found = look_up(extractor)
+        absent = [layer for layer in wanted if layer not in extractor.layers]
         if absent:
-            info = getattr(part.feature_extractor, "feature_info", None)
-            known = [entry["module"] for entry in getattr(info, "info", [])]
+            info = timm.create_model(extractor.backbone, features_only=True).feature_info.info
+            known = [entry["module"] for entry in info]
             raise ProjectError(
-                f"model.args.layers: {part.backbone} has no layer {absent[0]}.{nearest(absent[0], known)} "
+                f"model.args.layers: {extractor.backbone} has no layer {absent[0]}.{nearest(absent[0], known)} "
                 f"It has: {', '.join(known)}."
             )
+        return found
+
+    with patched(TimmFeatureExtractor, "_map_layer_to_idx", checked):
+        yield
 
 
 def check_patches(module: pl.LightningModule, spec: PreprocessSpec) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ REMEDIES = {
 }
 PLAIN_REMEDY = "Run it once on a connected machine and bring its cache here, or choose another model."
 
+# What Lightning says of their logging and of networks that are frozen or have no optimiser, as it should be here.
+HARMLESS = (
+    "Trying to infer the `batch_size` from an ambiguous",
+    "Found .* in eval mode at the start of training",
+    "`LightningModule.configure_optimizers` returned `None`",
+)
+
 
 def downloads_of(cls: type, *, skip: bool) -> contextlib.AbstractContextManager[None]:
     """`fast_downloads` for an anomalib class, with what to give instead."""
@@ -58,6 +66,8 @@ class AnomalibAdapter:
         return AnomalibData(datamodule, train_batch_size=self.train_batch_size)
 
     def setup(self, stage: str) -> None:
+        for message in HARMLESS:
+            warnings.filterwarnings("ignore", message=message)
         with downloads_of(self.their_class, skip=self.rebuilt):
             super().setup(stage)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import shutil
 import sys
 import urllib.request
@@ -88,7 +89,8 @@ def _create_filled(
 
     # A class count that fits no model makes timm drop the file's classifier instead of refusing the file.
     overlay = {"file": str(path), "custom_load": False, "num_classes": -1}
-    with patched(nn.Module, "load_state_dict", remember):
+    quiet = patched(logging.getLogger("timm.models._builder"), "disabled", True)  # what is missing is said below
+    with patched(nn.Module, "load_state_dict", remember), quiet:
         try:
             model = create(backbone, pretrained=True, pretrained_cfg_overlay=overlay, **kwargs)
         except RuntimeError as error:

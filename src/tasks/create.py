@@ -111,15 +111,17 @@ def create_task(
 
 
 def with_builtin_features(network: dict[str, Any]) -> dict[str, Any]:
-    """The same network on the features that this project ships: backbone, layers and backbone arguments replaced."""
-    from src.models.filter_bank import RECOMMENDED
+    """The same network on the features that this project ships: backbone, layers and backbone arguments replaced.
 
-    accepted = {**network, "backbone": "filter_bank", "backbone_args": {}}
+    The filters' responses have units of their own, so networks that can are told to standardise them.
+    """
+    from src.models.filter_bank import LAYERS
     from src.tasks.anomaly import network_options
 
-    options = network_options(network["_target_"])
-    accepted.update({k: v for k, v in RECOMMENDED.items() if k in options})
-    return accepted
+    replaced = {**network, "backbone": "filter_bank", "backbone_args": {}, "layers": list(reversed(LAYERS))}
+    if "standardize" in network_options(network["_target_"]):
+        replaced["standardize"] = True
+    return replaced
 
 
 def weights_record(resolved: ResolvedWeights) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_equals_anomalib_with_the_same_weights(conv3x3_only: bool, images: torch
 
 
 @pytest.mark.parametrize(
-    ("backbone", "layers"), [("mobilenetv2_100", ["blocks.1", "blocks.2"]), ("vit_tiny_patch16_224", ["blocks.3"])]
+    ("backbone", "layers"), [("mobilenetv2_100", ["blocks.1", "blocks.2"]), ("test_vit", ["blocks.3"])]
 )
 def test_any_backbone_learns(backbone: str, layers: list[str], images: torch.Tensor) -> None:
     model = make(backbone=backbone, layers=layers).train()

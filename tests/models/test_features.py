@@ -18,9 +18,10 @@ FAMILIES = [
     ("mobilenetv2_100", ["blocks.2", "blocks.1"], 64),
     ("convnext_atto", ["stages.0", "stages.1"], 64),
     ("efficientnet_b0", [1, "blocks.2"], 64),
-    ("vit_tiny_patch16_224", ["blocks.5", "blocks.2"], 224),
-    ("swin_tiny_patch4_window7_224", [0, 1], 224),
+    ("test_vit", ["blocks.5", "blocks.2"], 160),
+    ("swin_tiny_patch4_window7_224", [0, 1], 56),
 ]
+SMALL_SWIN = {"embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "img_size": 56}
 
 
 def saved_model(backbone: str, path: Path, wrap: Callable[[dict], dict] = lambda s: s, **args: object) -> nn.Module:
@@ -34,13 +35,22 @@ def saved_model(backbone: str, path: Path, wrap: Callable[[dict], dict] = lambda
     return model
 
 
-def timm_features(model: nn.Module, backbone: str, layers: list, images: Tensor) -> list[Tensor]:
+def same_up_to_rounding(feature: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def timm_features(model: nn.Module, backbone: str, layers: list, images: Tensor, args: dict) -> list[Tensor]:
     """What timm's features_only form of the same weights gives, in the order of `layers`."""
-    names = [info["module"] for info in timm.create_model(backbone, features_only=True).feature_info.info]
+    names = [info["module"] for info in timm.create_model(backbone, features_only=True, **args).feature_info.info]
     indices = [layer if isinstance(layer, int) else names.index(layer) for layer in layers]
     overlay = {"state_dict": model.state_dict(), "num_classes": model.num_classes}
     reference = timm.create_model(
-        backbone, pretrained=True, pretrained_cfg_overlay=overlay, features_only=True, out_indices=sorted(indices)
+        backbone,
+        pretrained=True,
+        pretrained_cfg_overlay=overlay,
+        features_only=True,
+        out_indices=sorted(indices),
+        **args,
     ).eval()
     with torch.no_grad():
         features = reference(images)
@@ -51,12 +61,13 @@ def timm_features(model: nn.Module, backbone: str, layers: list, images: Tensor)
 @pytest.mark.parametrize(("backbone", "layers", "size"), FAMILIES, ids=[family[0] for family in FAMILIES])
 def test_features_are_those_of_timm(backbone: str, layers: list, size: int, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    model = saved_model(backbone, path, lambda state: {"state_dict": {"module." + k: v for k, v in state.items()}})
-    extractor = FeatureExtractor(backbone=backbone, layers=layers, weights=str(path))
+    args = SMALL_SWIN if "swin" in backbone else {}
+    model = saved_model(backbone, path, lambda s: {"state_dict": {"module." + k: v for k, v in s.items()}}, **args)
+    extractor = FeatureExtractor(backbone=backbone, layers=layers, backbone_args=args, weights=str(path))
     images = torch.randn(1, 3, size, size)
     features = extractor(images)
-    for feature, expected in zip(features, timm_features(model, backbone, layers, images), strict=True):
-        assert torch.equal(feature, expected)
+    for feature, expected in zip(features, timm_features(model, backbone, layers, images, args), strict=True):
+        same_up_to_rounding(feature, expected)
         assert feature.std() > 1e-3  # not zeros on both sides
     assert extractor.channels == [feature.shape[1] for feature in features]
     assert extractor.strides == [size // feature.shape[2] for feature in features]
@@ -66,8 +77,8 @@ def test_features_are_those_of_timm(backbone: str, layers: list, size: int, tmp_
 
 
 def test_vision_transformer_takes_other_sizes() -> None:
-    extractor = FeatureExtractor(backbone="vit_tiny_patch16_224", layers=["blocks.1"])
-    assert extractor(torch.randn(1, 3, 96, 64))[0].shape == (1, 192, 6, 4)
+    extractor = FeatureExtractor(backbone="test_vit", layers=["blocks.1"])
+    assert extractor(torch.randn(1, 3, 96, 64))[0].shape == (1, 64, 6, 4)
     with pytest.raises(ProjectError, match="100×64"):
         extractor(torch.randn(1, 3, 100, 64))
 
@@ -194,8 +205,8 @@ def test_real_mobilenet_weights(shared_data: Path) -> None:
     images = torch.randn(1, 3, 97, 64)
     with torch.no_grad():
         expected = reference.forward_intermediates(images, intermediates_only=True)
-    assert torch.equal(extractor(images)[0], expected[2])
-    assert torch.equal(extractor(images)[1], expected[3])
+    same_up_to_rounding(extractor(images)[0], expected[2])
+    same_up_to_rounding(extractor(images)[1], expected[3])
     # at an odd size, symmetric padding gives other features: the option reaches timm
     other = FeatureExtractor(backbone="mobilenetv2_100", layers=["blocks.2", "blocks.4"], weights=str(path))
     assert not torch.allclose(other(images)[0], expected[2], atol=1e-3)

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from src.data.datamodule import DataModule
+from src.data.datamodule import DataModule, _row_hash
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError
-from src.tasks.anomalib_adapter import build_adapted, load_adapted
+from src.tasks.anomalib_adapter import build_adapted, load_adapted, model_class
+from src.tasks.anomalib_arguments import check_arguments, read_preprocessing
 from src.tasks.batches import PredictionBatch
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 NORMAL, DEFECTIVE = 8, 3
 VIT = "vit_small_patch14_reg4_dinov2"
 SMALL = {"backbone": "resnet18"}
@@ -26,23 +31,23 @@ SMALL = {"backbone": "resnet18"}
 QUICK: dict[str, tuple[int, dict[str, Any]]] = {
     "AnomalyDINO": (28, {"encoder_name": VIT}),
     "Cfa": (64, SMALL),
-    "Cflow": (32, {**SMALL, "layers": ["layer2"], "coupling_blocks": 1, "condition_vector": 16}),
+    "Cflow": (
+        32,
+        {**SMALL, "layers": ["layer2"], "coupling_blocks": 1, "condition_vector": 16, "fiber_batch_size": 16},
+    ),
     "Dfkde": (32, {**SMALL, "n_pca_components": 2}),
     "Dfm": (32, {**SMALL, "layer": "layer2"}),
     "Fastflow": (64, {**SMALL, "flow_steps": 1}),
     "Fre": (32, {**SMALL, "layer": "layer2", "input_dim": 512, "latent_dim": 8}),
     "Ganomaly": (32, {"n_features": 8, "latent_vec_size": 10}),
-    "GeneralAD": (32, {"backbone": "vit_tiny_patch16_224", "layers": [12], "hidden_dim": 16}),
     "Glass": (64, {**SMALL, "pretrain_embed_dim": 16, "target_embed_dim": 16, "discriminator_hidden": 8, "step": 1}),
     "MHPatchcore": (64, {**SMALL, "memory_bank_size": 20, "local_coreset_size": 8}),
     "Padim": (32, {**SMALL, "layers": ["layer1", "layer2"], "n_features": 10}),
     "Patchcore": (32, {**SMALL, "coreset_sampling_ratio": 0.1}),
-    "Patchflow": (64, SMALL),
     "Rad": (32, {"backbone": "vit_tiny_patch16_224", "layers": [3, 6]}),
     "ReverseDistillation": (32, {**SMALL, "anomaly_map_mode": "multiply"}),
     "Stfpm": (32, {**SMALL, "layers": ["layer1", "layer2"]}),
-    "SuperADD": (32, {"backbone": "test_vit", "patch_size": 32, "layers": [1, 2]}),
-    "Supersimplenet": (128, SMALL),
+    "SuperADD": (64, {"backbone": "test_vit", "patch_size": 64, "layers": [1, 2]}),
 }
 SLOW: dict[str, tuple[int, dict[str, Any]]] = {
     "Csflow": (128, {"n_coupling_blocks": 1, "cross_conv_hidden_channels": 8}),
@@ -52,6 +57,9 @@ SLOW: dict[str, tuple[int, dict[str, Any]]] = {
     "EfficientAd": (256, {"imagenet_dir": "PICTURES"}),
     "FoundAD": (28, {"encoder_name": "dinov2_vit_small_14", "pred_depth": 1, "n_layer": 1}),
     "InpFormer": (28, {"encoder_name": VIT}),
+    "GeneralAD": (32, {"backbone": "vit_tiny_patch16_224", "layers": [12], "hidden_dim": 16}),
+    "Patchflow": (64, SMALL),
+    "Supersimplenet": (128, SMALL),
     "L2BT": (28, {}),
     "Uflow": (448, {"backbone": "resnet18", "flow_steps": 1}),
     "UniNet": (64, {"teacher_backbone": "resnet50", "student_backbone": "resnet50"}),
@@ -110,11 +118,10 @@ def datamodule_for(module: pl.LightningModule, root: Path, **options: Any) -> Da
 
 
 def trainer(**options: Any) -> pl.Trainer:
-    options.pop("devices", None)
+    defaults = {"max_epochs": 1, "num_sanity_val_steps": 0, "enable_checkpointing": False, "logger": False}
     return pl.Trainer(
-        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, use_distributed_sampler=False,
-        **{"max_epochs": 1, "num_sanity_val_steps": 0, **options},
+        accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        **{**defaults, **options, "devices": 1},
     )  # fmt: skip
 
 
@@ -157,6 +164,7 @@ def test_a_class_trains_predicts_and_rebuilds(name: str, tmp_path: Path) -> None
     plain = torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]
     assert plain["name"] == name and plain["args"].keys() == args.keys()
     rebuilt = load_adapted(tmp_path / "a.ckpt")
+    (tmp_path / "a.ckpt").unlink()  # up to a gigabyte, and pytest keeps folders
     assert rebuilt.preprocess == module.preprocess and not rebuilt.training
     assert_same(found, predict(rebuilt, rebuilt.wrap_datamodule(data).oof_dataloader()), 1e-6)
     for batch in data.val_dataloader():  # the same outside a Trainer
@@ -169,6 +177,15 @@ def _rows(maps: torch.Tensor | None, rows: list[int]) -> torch.Tensor | None:
     return None if maps is None else maps[rows]
 
 
+@pytest.mark.parametrize("name", ["stfpm", "reverse_distillation", "efficient_ad", "dinomaly"])
+def test_shipped_options_are_those_of_the_class(name: str) -> None:
+    model = yaml.safe_load((REPOSITORY / f"conf/model/anomaly/{name}.yaml").read_text(encoding="utf-8"))
+    size = (model["image_size"], model["image_size"])
+    cls = model_class(model["name"])
+    assert check_arguments(cls, dict(model["args"]), size).keys() == model["args"].keys()
+    assert read_preprocessing(cls, size)[0].height == size[0]
+
+
 def test_every_installed_class_is_accounted_for() -> None:
     import anomalib.models
 
@@ -177,8 +194,8 @@ def test_every_installed_class_is_accounted_for() -> None:
 
 @pytest.mark.parametrize("name", CANNOT)
 def test_a_class_that_needs_more_says_what_within_seconds(name: str, tmp_path: Path) -> None:
-    if name == "AnomalyVFM":
-        pytest.importorskip("huggingface_hub")
+    if (package := {"VlmAd": "ollama", "WinClip": "open_clip"}.get(name)) and find_spec(package):
+        pytest.skip(f"{package} is installed")
     with pytest.raises(ProjectError, match=CANNOT[name]):
         module = build_adapted(name, image_size=None)
         trainer(**module.trainer_arguments).fit(
@@ -214,7 +231,7 @@ def test_predictions_equal_those_under_their_own_engine(name: str, args: dict, e
 
     folder = Folder(
         name="x", root=tmp_path, normal_dir="normal", abnormal_dir="defect", train_batch_size=NORMAL,
-        eval_batch_size=NORMAL, num_workers=0, val_split_mode="none", test_split_mode="from_dir",
+        eval_batch_size=NORMAL, num_workers=0, val_split_mode="same_as_test", test_split_mode="from_dir",
         normal_test_dir="normal",
     )  # fmt: skip
     options = {"accelerator": "cpu", "devices": 1, "max_epochs": epochs, "enable_progress_bar": False}
@@ -374,6 +391,8 @@ def test_unknown_names_get_the_nearest(tmp_path: Path) -> None:
         build_adapted("Padim", args={**SMALL, "layers": ["layer1", "layr2"]})
     with pytest.raises(ProjectError, match="none of add, multiply"):
         build_adapted("ReverseDistillation", args={**SMALL, "anomaly_map_mode": "mean"})
+    with pytest.raises(ProjectError, match="loads no weights"):
+        build_adapted("Ganomaly", image_size=(32, 32), weights="a.pth")
     with pytest.raises(ProjectError, match="refuses backbone_args"):
         build_adapted("Stfpm", args=SMALL, backbone_args={"colour": 3})
 
@@ -390,27 +409,49 @@ def test_the_spec_is_read_off_the_class() -> None:
     assert padim == PreprocessSpec(height=64, width=96, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     dinov2 = build_adapted("AnomalyDINO", args={"encoder_name": VIT}).preprocess
     assert (dinov2.height, dinov2.width, dinov2.interpolation) == (252, 252, "bicubic")
+    other = build_adapted("Padim", image_size=(32, 32), mean=[0.5] * 3, std=[0.25] * 3, args=SMALL)
+    assert other.preprocess == PreprocessSpec(height=32, width=32, mean=(0.5,) * 3, std=(0.25,) * 3)
+    white = torch.full((1, 3, 32, 32), 1.0)
+    torch.testing.assert_close(other.pre_processor.transform(white), torch.full((1, 3, 32, 32), 2.0))
+    with pytest.raises(ProjectError, match="not normalised"):
+        build_adapted("EfficientAd", mean=[0.5] * 3)
     ganomaly = build_adapted("Ganomaly", image_size=(32, 32)).preprocess
     assert ganomaly.mean == (0.485, 0.456, 0.406)
     assert not build_adapted("Supersimplenet", image_size=(64, 64), args={**SMALL, "supervised": True}).one_class
 
 
+def test_asking_how_long_an_epoch_is_leaves_a_resumed_runs_place(tmp_path: Path) -> None:
+    """Dinomaly's schedule asks before the Trainer takes its loader, which must begin where the checkpoint stood."""
+    module = build_adapted("Padim", image_size=(32, 32), args=QUICK["Padim"][1])
+    data = datamodule_for(module, tmp_path, batch_size=2)
+    wrapped = module.wrap_datamodule(data)
+    whole = [i for batch in wrapped.train_dataloader() for i in batch.ids]
+    rows = _row_hash(data.train_rows()["id"])
+    wrapped.load_state_dict({"epoch": 0, "consumed": 4, "seed": data.seed, "rows": rows})
+    with wrapped.aside():
+        assert len(wrapped.train_dataloader()) == 3
+    assert [i for batch in wrapped.train_dataloader() for i in batch.ids] == whole[4:]
+
+
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Dinomaly's schedule asks the data module for its length, and keeps NumPy arrays in its state."""
     args = {"encoder_name": VIT}
     module = build_adapted("Dinomaly", image_size=(28, 28), args=args)
     data = datamodule_for(module, tmp_path, batch_size=2)
-    first = trainer(**module.trainer_arguments, max_steps=2)
-    first.fit(module, datamodule=module.wrap_datamodule(data))
-    first.save_checkpoint(tmp_path / "last.ckpt")
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    keep = ModelCheckpoint(dirpath=tmp_path, filename="middle", every_n_train_steps=2, save_top_k=-1)
+    trainer(**module.trainer_arguments, callbacks=[keep], enable_checkpointing=True).fit(
+        module, datamodule=module.wrap_datamodule(data)
+    )
+    middle = tmp_path / "middle.ckpt"
+    assert torch.load(middle, weights_only=True)["global_step"] == 2
 
     again = build_adapted("Dinomaly", image_size=(28, 28), args=args)
     seen: list[str] = []
     again.on_train_batch_start = lambda batch, index: seen.extend(batch.ids)
-    rest = trainer(**again.trainer_arguments, max_steps=3)
+    rest = trainer(**again.trainer_arguments)
     wrapped = again.wrap_datamodule(datamodule_for(again, tmp_path, batch_size=2))
-    rest.fit(again, datamodule=wrapped, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    rest.fit(again, datamodule=wrapped, ckpt_path=middle, weights_only=True)
     whole = datamodule_for(again, tmp_path, batch_size=2).train_dataloader()
     assert rest.global_step == 3 and seen == [i for batch in whole for i in batch["id"]][4:6]
 

@@ -53,8 +53,9 @@ class GaussianBlur(nn.Module):
                 f"a map of {maps.shape[-2]}×{maps.shape[-1]} pixels is too small to be smoothed over "
                 f"{self.radius} pixels each way: set a larger model image size or a smaller blur_sigma."
             )
-        padded = F.pad(maps, (self.radius,) * 4, mode="reflect")
-        return F.conv2d(F.conv2d(padded, self.weights.view(1, 1, -1, 1)), self.weights.view(1, 1, 1, -1))
+        with torch.autocast(maps.device.type, enabled=False):  # half precision would round the map to steps
+            padded = F.pad(maps.float(), (self.radius,) * 4, mode="reflect")
+            return F.conv2d(F.conv2d(padded, self.weights.view(1, 1, -1, 1)), self.weights.view(1, 1, 1, -1))
 
 
 class SizedByCheckpoint(nn.Module):

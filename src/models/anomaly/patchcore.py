@@ -19,7 +19,7 @@ from src.models.anomaly.patches import PatchStore
 from src.models.features import FeatureExtractor
 
 _logger = logging.getLogger(__name__)
-_WORKSPACE = 256 << 20  # blocks of the selection and of the search
+_WORKSPACE = 384 << 20  # blocks of the selection and of the search
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
