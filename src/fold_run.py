@@ -147,28 +147,29 @@ def predict_rows(
 def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], loggers: list[Any]) -> pl.Trainer:
     """A Lightning Trainer under the run's settings; what the user set wins, then what the model demands."""
     settings = config["trainer"]
-    demanded = dict(getattr(task, "trainer_arguments", {}) or {})
-    epochs = settings["max_epochs"] or demanded.pop("max_epochs", None) or config["model"].get("max_epochs") or 1
-    demanded.pop("max_epochs", None)
-    steps = settings["max_steps"] if settings["max_steps"] > 0 else demanded.pop("max_steps", -1)
-    demanded.pop("max_steps", None)
-    demanded.pop("num_sanity_val_steps", None)
-    clip = settings["gradient_clip_val"]
-    if clip is None:
-        clip = demanded.pop("gradient_clip_val", None)
-    demanded.pop("gradient_clip_val", None)
+    demanded = dict(getattr(task, "trainer_arguments", {}))
     memory = getattr(task, "kind", None) == "memory"  # nothing to validate before its last pass
+    epochs = settings["max_epochs"] or demanded.get("max_epochs") or config["model"].get("max_epochs") or 1
+    if demanded.get("max_epochs") == 1:
+        epochs = 1  # anomalib's own memory banks and zero-shot classes: a second pass is not defined for them
+    steps = settings["max_steps"] if settings["max_steps"] > 0 else demanded.get("max_steps", -1)
+    every = settings["check_val_every_n_epoch"] or demanded.get("check_val_every_n_epoch") or max(1, epochs // 10)
+    clip = (
+        settings["gradient_clip_val"]
+        if settings["gradient_clip_val"] is not None
+        else demanded.get("gradient_clip_val")
+    )
     bar = progress_bar(settings["progress"], interactive())
     return pl.Trainer(
         accelerator=settings["accelerator"],
-        devices=demanded.pop("devices", settings["devices"]),
+        devices=demanded.get("devices", settings["devices"]),
         precision=settings["precision"] or default_precision(task, settings["accelerator"]),
         max_epochs=epochs,
         max_steps=steps,
-        check_val_every_n_epoch=epochs if memory else settings["check_val_every_n_epoch"] or max(1, epochs // 10),
+        check_val_every_n_epoch=epochs if memory else every,
         gradient_clip_val=clip or None,
         accumulate_grad_batches=settings["accumulate_grad_batches"],
-        limit_train_batches=settings["limit_train_batches"],
+        limit_train_batches=demanded.get("limit_train_batches", settings["limit_train_batches"]),
         deterministic=settings["deterministic"],
         num_sanity_val_steps=0,
         callbacks=[*callbacks, *([bar] if bar else [])],
@@ -179,7 +180,6 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
         use_distributed_sampler=False,  # the data module shards by itself: no row twice, none missing
         default_root_dir=os.fspath(config.get("outputs", ".")),
         log_every_n_steps=10,
-        **{k: v for k, v in demanded.items() if k in {"val_check_interval"}},
     )
 
 

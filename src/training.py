@@ -241,6 +241,7 @@ def _run_folds(
         cache_dir=in_repository(config["outputs"]) / ".cache",
         verify=settings["verify"],
         one_class=task.one_class,
+        with_masks=not task.one_class,
     )
     with clock.phase("read images"):
         data.setup()

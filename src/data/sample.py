@@ -29,7 +29,7 @@ def ensure_sample(competition: "Competition") -> None:
     Raises:
         ProjectError: there is no recipe of that name, or its folder cannot be written.
     """
-    if _version_of(competition.root) == recipe_version(competition.name):
+    if not competition.bundled or _version_of(competition.root) == recipe_version(competition.name):
         return
     print(f"sample    making the bundled competition {competition.name} (once, some seconds)", flush=True)
     make_sample(competition.name, competition.root)
@@ -66,6 +66,8 @@ def make_sample(name: str, root: Path) -> Path:
             building.rename(root)
     except OSError as error:
         raise ProjectError(f"could not make the sample in {root}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
     return root
 
 

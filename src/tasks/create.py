@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError, nearest
-from src.weights import ResolvedWeights, resolve_weights
+from src.weights import WORDS, ResolvedWeights, resolve_weights
 
 PREPROCESS_KEYS = ("image_size", "resize", "interpolation", "mean", "std")
 OPTIMIZATION_KEYS = ("optimizer", "lr", "weight_decay", "schedule", "amsgrad")
@@ -61,24 +61,7 @@ def create_task(
     """
     height, width = image_size(model["image_size"])
     if "adapter" in model:
-        from src.tasks.anomalib_adapter import build_adapted, default_backbone
-
-        backbone = default_backbone(model["name"], model["args"] or {})
-        resolved = resolve_weights(backbone, model["weights"], weights_dir=weights_dir, bundled=False)
-        if resolved.kind == "builtin":
-            raise ProjectError(
-                f"model.weights=builtin: anomalib's {model['name']} cannot use the built-in features. "
-                "Give weights by path, or model.weights=random, or choose model=patchcore, padim, fastflow or cfa."
-            )
-        task = build_adapted(
-            model["name"],
-            image_size=(height, width),
-            weights=resolved.path,
-            backbone_args=model.get("backbone_args") or {},
-            args=model["args"] or {},
-        )
-        return task, resolved
-
+        return _create_adapted(model, (height, width), monitor=monitor, weights_dir=weights_dir)
     from src.models.features import default_normalization
     from src.tasks.anomaly import AnomalyTask, network_options
 
@@ -108,6 +91,39 @@ def create_task(
         weights=resolved.path,
     )
     return task, resolved
+
+
+def _create_adapted(
+    model: dict[str, Any], size: tuple[int, int], *, monitor: str, weights_dir: Path
+) -> tuple[pl.LightningModule, ResolvedWeights]:
+    """An anomalib class by name. It may want one pretrained network, two, or none: each is found as it asks."""
+    from src.tasks.anomalib_adapter import build_adapted
+
+    found: list[ResolvedWeights] = []
+
+    def find(backbone: str) -> str | None:
+        found.append(resolve_weights(backbone, model["weights"], weights_dir=weights_dir, bundled=False))
+        if found[-1].kind == "builtin":
+            raise ProjectError(
+                f"model.weights=builtin: anomalib's {model['name']} cannot use the built-in features. "
+                "Give weights by path, or model.weights=random, or choose model=patchcore, padim, fastflow or cfa."
+            )
+        return found[-1].path
+
+    task = build_adapted(
+        model["name"],
+        image_size=size,
+        weights=find,
+        mean=model["mean"],
+        std=model["std"],
+        backbone_args=model["backbone_args"] or {},
+        args=model["args"] or {},
+        monitor=monitor,
+    )
+    if not found and model["weights"] not in WORDS:
+        raise ProjectError(f"model.weights={model['weights']}: anomalib's {model['name']} loads no pretrained network.")
+    none = ResolvedWeights("random", None, "this model uses no pretrained network", None)
+    return task, found[0] if found else none
 
 
 def with_builtin_features(network: dict[str, Any]) -> dict[str, Any]:
