@@ -99,3 +99,17 @@ def test_every_kind_of_network_goes_the_whole_way(tiny, tmp_path, model) -> None
     result = run_train(*on_competition(tiny, tmp_path), *overrides)
     scores = pd.read_csv(result.submission, dtype={"id": str})["score"]
     assert len(scores) == 9 and scores.nunique() > 5
+
+
+def test_an_anomalib_class_by_name_goes_the_whole_way(tiny, tmp_path) -> None:
+    from src.inference import infer
+
+    overrides = [
+        "model=anomalib", "model.name=Stfpm", "model.args.backbone=resnet10t", "model.args.layers=[layer1,layer2]",
+        "model.weights=random", "model.image_size=64", "trainer.max_epochs=2", "report=false", "seed=3",
+    ]  # fmt: skip
+    result = run_train(*on_competition(tiny, tmp_path), *overrides)
+    written = pd.read_parquet(result.run.predictions / "test.parquet").set_index("id")["score"]
+    out = infer(compose("infer", f"run='{result.run.path}'", f"out='{tmp_path}/i'", "heatmaps=0", "batch_size=3"))
+    again = pd.read_parquet(out / "predictions.parquet").set_index("id")["score"]
+    np.testing.assert_allclose(again[written.index], written, atol=1e-5)
