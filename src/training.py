@@ -1,10 +1,11 @@
 """One run from configuration to validated submission: folds, out-of-fold scores, threshold, test rows, report."""
 
 import contextlib
+import datetime
 import functools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,10 @@ def train(config: dict[str, Any]) -> RunResult:
     else:
         write_config(run, config)
     print(f"run       {run.shown()}")
+    loaded = [str(report) for report in task.loaded_weights]
     print(f"weights   {weights.source}")
+    for report in loaded:
+        print(f"          {report}")
     fold_of = _assign_folds(run, competition, manifest, config, one_class=task.one_class)
 
     from src.loggers import RunLoggers
@@ -104,7 +108,18 @@ def train(config: dict[str, Any]) -> RunResult:
     loggers = RunLoggers(config["logger"], run, config)
     try:
         broken = _run_folds(run, config, competition, manifest, fold_of, folds, task, loggers, clock)
-        result = _conclude(run, config, competition, manifest, solution, metric, folds, broken, weights, clock)
+        result = _conclude(
+            run,
+            config,
+            competition,
+            manifest,
+            solution,
+            metric,
+            folds,
+            broken,
+            {**asdict(weights), "loaded": loaded},
+            clock,
+        )
         _send_summary(run, loggers, folds)
     except BaseException:
         loggers.close(failed=True)
@@ -270,7 +285,7 @@ def _conclude(
     metric: Any,
     folds: list[int],
     broken: list[dict[str, str]],
-    weights: Any,
+    weights: dict[str, Any],
     clock: Clock,
 ) -> RunResult:
     """Merge the folds' predictions, tune, evaluate, submit, grade, report, and print the closing lines."""
@@ -279,11 +294,11 @@ def _conclude(
     from src.manifest import data_hash
     from src.predictions import read_predictions, write_predictions
     from src.tasks.anomaly import load_task
-    from src.tasks.create import weights_record
 
     predictions = run.predictions
     oof = pd.concat([read_predictions(run.fold(k) / "oof.parquet", "anomaly") for k in folds], ignore_index=True)
-    spec = load_task(run.fold(folds[0]) / "best.ckpt").preprocess
+    task = load_task(run.fold(folds[0]) / "best.ckpt")
+    spec = task.preprocess
     test = average_folds([read_predictions(run.fold(k) / "test.parquet", "anomaly") for k in folds], predictions)
     train_rows = manifest[manifest["split"] == "train"]
     with clock.phase("evaluate"):
@@ -315,8 +330,10 @@ def _conclude(
         "git": git_revision(),
         "versions": versions(),
         "hardware": hardware(),
-        "weights": weights_record(weights),
+        "weights": weights,
+        "network": dict(task.hparams.get("network", {})),
         "preprocess": spec.to_dict(),
+        "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": clock.seconds,
         "peak_memory": peak_memory(),
         "broken_images": broken,

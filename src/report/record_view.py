@@ -20,7 +20,7 @@ TITLES = {
     "hardware": "Machine",
     "versions": "Versions",
 }
-SHOWN_ELSEWHERE = {"submission", "broken_images", "competition", "task", "model"}
+SHOWN_ELSEWHERE = {"submission", "broken_images", "competition", "task", "model", "network"}
 UNIT = re.compile(r"_(s|seconds|bytes|gib)$")
 
 
@@ -105,6 +105,8 @@ def _model(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     model = read_yaml(run).get("model") or record.get("model") or {}
     if isinstance(model, str):
         model = {"name": model}
+    # what was built differs from what was asked for where the built-in features took the place of missing weights
+    model = {**model, **(record.get("network") or {})}
     return {key: value for key, value in model.items() if value is not None and value != {}}
 
 

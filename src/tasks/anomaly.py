@@ -125,6 +125,9 @@ class AnomalyTask(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self._validation.clear()
+        if hasattr(self.network, "reserve"):
+            rows = len(self.trainer.datamodule.train_rows()) * (self.trainer.max_epochs or 1)
+            self.network.reserve(rows, (self.preprocess.height, self.preprocess.width))
         if self.kind == "gradient" and self.trainer.ckpt_path is None and hasattr(self.network, "initialise"):
             self.network.initialise(self._normalized_training_images())
 
@@ -184,6 +187,12 @@ class AnomalyTask(pl.LightningModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> PredictionBatch:
         output = self.network(self.preprocess.normalize(batch["image"]))
         return PredictionBatch(list(batch["id"]), output.score.float().cpu(), output.anomaly_map.float().cpu())
+
+    @property
+    def loaded_weights(self) -> list[Any]:
+        """Reports of what the backbone's weights file gave; empty for random and built-in features."""
+        report = self.network.features.report
+        return [] if report is None else [report]
 
     def wrap_datamodule(self, datamodule: pl.LightningDataModule) -> pl.LightningDataModule:
         """The data module as this task's loops expect it: ours, as it is."""

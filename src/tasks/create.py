@@ -1,6 +1,5 @@
 """From a model's plain configuration to a task ready to train: options checked, weights found, preprocessing fixed."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +137,3 @@ def with_builtin_features(network: dict[str, Any]) -> dict[str, Any]:
     if "standardize" in network_options(network["_target_"]):
         replaced["standardize"] = True
     return replaced
-
-
-def weights_record(resolved: ResolvedWeights) -> dict[str, Any]:
-    """What run.json keeps of the weights."""
-    return asdict(resolved)
