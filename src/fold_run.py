@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 
 from src.atomic import atomic_path
 from src.cli import interactive
-from src.competition import Competition
 from src.data.datamodule import DataModule
+from src.job import Job
 from src.predictions import write_map, write_predictions
-from src.runs import RunFolder, write_record
+from src.runs import write_record
 from src.tasks.anomaly import load_task
 from src.tasks.callbacks import GeneratorState, WholeCheckpointIO, progress_bar
 
@@ -41,18 +41,8 @@ class PredictionWriter(Callback):
 class FoldRun:
     """Fits one fold and writes fold_<k>/{best.ckpt,last.ckpt,oof.parquet,test.parquet,fit.json}."""
 
-    def __init__(
-        self,
-        run: RunFolder,
-        fold: int,
-        config: dict[str, Any],
-        competition: Competition,
-        loggers: Any,
-        clock: Any,
-    ) -> None:
-        self.run, self.fold, self.config, self.competition = run, fold, config, competition
-        self.loggers, self.clock = loggers, clock
-        self.folder = run.fold(fold)
+    def __init__(self, job: Job, fold: int) -> None:
+        self.job, self.fold, self.folder = job, fold, job.run.fold(fold)
 
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -61,21 +51,23 @@ class FoldRun:
     def execute(self, task: pl.LightningModule, data: DataModule) -> None:
         """Do what is left of this fold; `data` stands at it already."""
         if not (self.folder / "fit.json").is_file():
-            with self.clock.phase("fit"):
+            with self.job.clock.phase("fit"):
                 self._fit(task, data)
         task = load_task(self.folder / "best.ckpt")  # what predicts is what was saved
-        with self.clock.phase("predict"):
+        with self.job.clock.phase("predict"):
             self._predict(task, data, "oof")
             self._predict(task, data, "test")
 
     def _fit(self, task: pl.LightningModule, data: DataModule) -> None:
         last = self.folder / "last.ckpt"
-        resume_from = str(last) if self.config["resume"] and last.is_file() else None
+        resume_from = str(last) if self.job.config["resume"] and last.is_file() else None
         data.setup("fit")
         both_classes = data.val_rows()["label"].dropna().nunique() == 2  # else epochs cannot be compared
         best = self._best_checkpoint() if both_classes else None
         checkpoints = [self._last_checkpoint(), *([best] if best else [])]
-        trainer = make_trainer(self.config, task, [*checkpoints, GeneratorState()], self.loggers.for_fold(self.fold))
+        trainer = make_trainer(
+            self.job.config, task, [*checkpoints, GeneratorState()], self.job.loggers.for_fold(self.fold)
+        )
         estimate = getattr(getattr(task, "network", None), "memory_estimate", None)
         if estimate is not None:
             images = len(data.train_rows())
@@ -99,7 +91,7 @@ class FoldRun:
     def _best_checkpoint(self) -> ModelCheckpoint:
         from src.metrics.registry import get_metric
 
-        metric = get_metric(self.competition.metric)
+        metric = get_metric(self.job.competition.metric)
         return ModelCheckpoint(
             dirpath=self.folder, filename="best", monitor="val/monitor",
             mode=metric.mode if metric.needs == "score" else "max",  # see AnomalyTask.on_validation_epoch_end
@@ -119,12 +111,12 @@ class FoldRun:
         frame = predict_rows(
             task,
             getattr(task.wrap_datamodule(data), f"{part}_dataloader")(),
-            config=self.config,
-            folder=self.run.predictions,
+            config=self.job.config,
+            folder=self.job.run.predictions,
             prefix=f"{part}_{self.fold}",
             fold=self.fold if part == "oof" else -1,
         )
-        write_predictions(target, frame, "anomaly", {"task": "anomaly", "run": self.run.path.name})
+        write_predictions(target, frame, "anomaly", {"task": "anomaly", "run": self.job.run.path.name})
 
 
 def predict_rows(

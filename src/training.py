@@ -1,93 +1,33 @@
-"""One run from configuration to validated submission: folds, out-of-fold scores, threshold, test rows, report."""
+"""One run from configuration to validated submission: checks first, then the folds, then the conclusion."""
 
-import contextlib
-import datetime
-import functools
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from src.cli import flat_keys
+from src.cli import CONF, flat_keys
 from src.competition import Competition, load_competition
 from src.errors import ProjectError
-from src.runs import (
-    RunFolder,
-    config_hash,
-    git_revision,
-    hardware,
-    in_repository,
-    peak_memory,
-    read_config,
-    read_record,
-    shown_path,
-    versions,
-    write_config,
-    write_record,
-)
+from src.job import Clock, Job
+from src.runs import RunFolder, config_hash, in_repository, read_config, shown_path, write_config
+
+if TYPE_CHECKING:
+    from src.conclusion import RunResult
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished run answers: its folder, the OOF value of the competition's metric, the submission's path."""
-
-    run: RunFolder
-    objective: float | None
-    submission: Path | None
-
-
-class Clock:
-    """Seconds by phase, for run.json."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 2)
-
-
-def train(config: dict[str, Any]) -> RunResult:
+def train(config: dict[str, Any]) -> "RunResult":
     """Run everything that a configuration asks for.
 
     Raises:
         ProjectError: any mistake in configuration or input; nothing half-written is left under a final name.
     """
-    from src.metrics.registry import get_metric
-
-    competition = load_competition(config["competition"], source=_competition_source(config))
-    if competition.task != config["task"]:
-        raise ProjectError(
-            f"competition={competition.name} is for task={competition.task}, but task={config['task']} was asked for."
-        )
-    metric = get_metric(competition.metric)
+    competition = _load_competition(config)
     folds = _folds_to_run(config)
     RunFolder.refuse(in_repository(config["outputs"]), config["task"], config["run"], resume=config["resume"])
-    if competition.bundled:
-        from src.data.sample import ensure_sample
-
-        ensure_sample(competition)
-    from src.manifest import read_manifest, read_solution
-
-    manifest = read_manifest(competition)
-    solution = read_solution(competition)
-
+    manifest, solution = _read_data(competition)
     quiet_libraries()
-    from src.evaluation import check_masks
-    from src.tasks.create import check_model
+    _check_inputs(config, manifest, solution)
 
-    check_model(config["model"])
-    check_masks(manifest)
-    if solution is not None:
-        test_paths = manifest.loc[manifest["split"] == "test", ["id", "path"]]
-        check_masks(solution.merge(test_paths, on="id"))
     clock = Clock()
     with clock.phase("build"):
         task, weights = _create(config, competition)
@@ -96,41 +36,52 @@ def train(config: dict[str, Any]) -> RunResult:
         _refuse_other_config(run, config)
     else:
         write_config(run, config)
-    print(f"run       {run.shown()}")
     loaded = [str(report) for report in task.loaded_weights]
-    print(f"weights   {weights.source}")
-    for report in loaded:
-        print(f"          {report}")
-    fold_of = _assign_folds(run, competition, manifest, config, one_class=task.one_class)
+    print(f"run       {run.shown()}")
+    print("\n          ".join([f"weights   {weights.source}", *loaded]))
 
+    from src.conclusion import conclude
     from src.loggers import RunLoggers
 
     loggers = RunLoggers(config["logger"], run, config)
+    job = Job(run, config, competition, manifest, solution, folds, loggers, clock)
     try:
-        broken = _run_folds(run, config, competition, manifest, fold_of, folds, task, loggers, clock)
-        result = _conclude(
-            run,
-            config,
-            competition,
-            manifest,
-            solution,
-            metric,
-            folds,
-            broken,
-            {**asdict(weights), "loaded": loaded},
-            clock,
-        )
-        _send_summary(run, loggers, folds)
+        broken = _run_folds(job, _assign_folds(job, one_class=task.one_class), task)
+        return conclude(job, broken, {**asdict(weights), "loaded": loaded})
     except BaseException:
         loggers.close(failed=True)
         raise
-    return result
 
 
-def _competition_source(config: dict[str, Any]) -> Path:
-    from src.cli import CONF
+def _load_competition(config: dict[str, Any]) -> Competition:
+    source = CONF / "competition" / f"{config['competition'].get('name', 'competition')}.yaml"
+    competition = load_competition(config["competition"], source=source)
+    if competition.task != config["task"]:
+        raise ProjectError(
+            f"competition={competition.name} is for task={competition.task}, but task={config['task']} was asked for."
+        )
+    return competition
 
-    return CONF / "competition" / f"{config['competition'].get('name', 'competition')}.yaml"
+
+def _read_data(competition: Competition) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    from src.manifest import read_manifest, read_solution
+
+    if competition.bundled:
+        from src.data.sample import ensure_sample
+
+        ensure_sample(competition)
+    return read_manifest(competition), read_solution(competition)
+
+
+def _check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
+    """Refuse wrong model options and masks of another size before anything is trained."""
+    from src.evaluation import check_masks
+    from src.tasks.create import check_model
+
+    check_model(config["model"])
+    check_masks(manifest)
+    if solution is not None:
+        check_masks(solution.merge(manifest.loc[manifest["split"] == "test", ["id", "path"]], on="id"))
 
 
 def _folds_to_run(config: dict[str, Any]) -> list[int]:
@@ -203,50 +154,43 @@ def _value(tree: Any, key: str) -> Any:
     return tree
 
 
-def _assign_folds(
-    run: RunFolder, competition: Competition, manifest: pd.DataFrame, config: dict[str, Any], *, one_class: bool
-) -> pd.Series:
+def _assign_folds(job: Job, *, one_class: bool) -> pd.Series:
     """The run's folds: read back on resume or from a given file, else drawn; always kept in the run."""
     from src.folds import assign_folds, read_folds, write_folds
 
-    data = config["data"]
-    kept = run.path / "folds.csv"
+    settings = job.config["data"]
+    kept = job.run.path / "folds.csv"
     if kept.is_file():
-        return read_folds(kept, manifest)
-    if data["folds_file"]:
-        fold_of = read_folds(in_repository(data["folds_file"]), manifest)
+        return read_folds(kept, job.manifest)
+    if settings["folds_file"]:
+        fold_of = read_folds(in_repository(settings["folds_file"]), job.manifest)
     else:
         fold_of = assign_folds(
-            manifest, n_folds=config["folds"], seed=config["seed"], holdout=data["holdout"], one_class=one_class
+            job.manifest,
+            n_folds=job.config["folds"],
+            seed=job.config["seed"],
+            holdout=settings["holdout"],
+            one_class=one_class,
         )
-    write_folds(kept, manifest, fold_of)
-    if data["save_folds"]:
-        write_folds(competition.root / "folds.csv", manifest, fold_of)
-        print(f"folds     also written to {shown_path(competition.root / 'folds.csv')}")
+    write_folds(kept, job.manifest, fold_of)
+    if settings["save_folds"]:
+        beside = job.competition.root / "folds.csv"
+        write_folds(beside, job.manifest, fold_of)
+        print(f"folds     also written to {shown_path(beside)}")
     return fold_of
 
 
-def _run_folds(
-    run: RunFolder,
-    config: dict[str, Any],
-    competition: Competition,
-    manifest: pd.DataFrame,
-    fold_of: pd.Series,
-    folds: list[int],
-    task: Any,
-    loggers: Any,
-    clock: Clock,
-) -> list[dict[str, str]]:
+def _run_folds(job: Job, fold_of: pd.Series, task: Any) -> list[dict[str, str]]:
     """Train and predict every fold that is not finished yet; answers the images that could not be read."""
     from src.data.datamodule import DataModule
     from src.data.transforms import build_augmentation
     from src.fold_run import FoldRun
 
-    settings = config["data"]
+    config, settings = job.config, job.config["data"]
     data = DataModule(
-        manifest,
+        job.manifest,
         fold_of,
-        folds[0],
+        job.folds[0],
         task.preprocess,
         augment=build_augmentation(config["augment"], task.preprocess),
         batch_size=settings["batch_size"],
@@ -258,10 +202,10 @@ def _run_folds(
         one_class=task.one_class,
         with_masks=not task.one_class,
     )
-    with clock.phase("read images"):
+    with job.clock.phase("read images"):
         data.setup()
-    for position, fold in enumerate(folds):
-        part = FoldRun(run, fold, config, competition, loggers, clock)
+    for position, fold in enumerate(job.folds):
+        part = FoldRun(job, fold)
         label = f"fold {fold + 1} of {config['folds']}"
         if part.is_finished():
             print(f"{label} was finished before; kept")
@@ -269,156 +213,8 @@ def _run_folds(
         if config["folds"] > 1:
             print(label)
         if position:
-            task, _ = _create(config, competition)  # a fold never starts from another fold's weights
+            task, _ = _create(config, job.competition)  # a fold never starts from another fold's weights
         data.use_fold(fold)
         part.execute(task, data)
-        loggers.finish_fold(last=len(folds) == 1)
+        job.loggers.finish_fold(last=len(job.folds) == 1)
     return [{"id": b.id, "path": str(b.path), "reason": b.reason, "split": b.split} for b in data.broken]
-
-
-def _conclude(
-    run: RunFolder,
-    config: dict[str, Any],
-    competition: Competition,
-    manifest: pd.DataFrame,
-    solution: pd.DataFrame | None,
-    metric: Any,
-    folds: list[int],
-    broken: list[dict[str, str]],
-    weights: dict[str, Any],
-    clock: Clock,
-) -> RunResult:
-    """Merge the folds' predictions, tune, evaluate, submit, grade, report, and print the closing lines."""
-    from src.ensemble import average_folds
-    from src.evaluation import choose_threshold, evaluate
-    from src.manifest import data_hash
-    from src.predictions import read_predictions, write_predictions
-    from src.tasks.anomaly import load_task
-
-    predictions = run.predictions
-    oof = pd.concat([read_predictions(run.fold(k) / "oof.parquet", "anomaly") for k in folds], ignore_index=True)
-    task = load_task(run.fold(folds[0]) / "best.ckpt")
-    spec = task.preprocess
-    test = average_folds([read_predictions(run.fold(k) / "test.parquet", "anomaly") for k in folds], predictions)
-    train_rows = manifest[manifest["split"] == "train"]
-    with clock.phase("evaluate"):
-        threshold = choose_threshold(oof, train_rows, competition.metric, config["threshold"]["target_false_alarm"])
-        cut = threshold.value if threshold else None
-        figures = functools.partial(evaluate, metric=metric.name, threshold=cut, folder=predictions, spec=spec)
-        oof_figures = figures(oof, train_rows)
-        fold_figures = [{"fold": k, **figures(oof[oof["fold"] == k], train_rows)} for k in folds]
-        test = _fill_broken(test, oof, manifest, broken)
-        metadata = {"task": "anomaly", "run": run.path.name}
-        write_predictions(predictions / "oof.parquet", oof, "anomaly", metadata)
-        write_predictions(predictions / "test.parquet", test, "anomaly", metadata)
-        graded = figures(test, solution) if solution is not None else None
-    metrics = {
-        "metric": {"name": metric.name, "value": oof_figures.get("metric"), "mode": metric.mode},
-        "oof": oof_figures,
-        "folds": fold_figures,
-        "threshold": threshold.to_dict() if threshold else None,
-        "graded": graded,
-    }
-    write_record(run.path / "metrics.json", metrics)
-    record = {
-        "task": config["task"],
-        "competition": competition.name,
-        "model": config["model"].get("name"),
-        "config_hash": config_hash(config),
-        "data_hash": data_hash(manifest),
-        "seed": config["seed"],
-        "git": git_revision(),
-        "versions": versions(),
-        "hardware": hardware(),
-        "weights": weights,
-        "network": dict(task.hparams.get("network", {})),
-        "preprocess": spec.to_dict(),
-        "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "seconds": clock.seconds,
-        "peak_memory": peak_memory(),
-        "broken_images": broken,
-    }
-    write_record(run.path / "run.json", record)
-
-    made: dict[str, Any] | None = None
-    if config["submission"]:
-        from src.submission.build import submit
-
-        with clock.phase("submit"):
-            made = submit(
-                [run],
-                competition,
-                manifest,
-                run.path / "submission.csv",
-                ledger=in_repository(config["outputs"]) / "ledger.csv",
-            )
-        record["submission"] = {"path": shown_path(made["path"]), "valid": True, "warnings": made["warnings"]}
-    if config["report"]:
-        from src.report import build_report
-
-        with clock.phase("report"):
-            build_report(
-                run.path, competition=competition, manifest=manifest, oof=oof, test=test, solution=solution,
-                metrics=read_record(run.path / "metrics.json"), record=record, broken=broken,
-            )  # fmt: skip
-    record["seconds"] = clock.seconds
-    write_record(run.path / "run.json", record)
-    _print_closing(run, metrics, broken, made, report=config["report"])
-    return RunResult(run, oof_figures.get("metric"), made["path"] if made else None)
-
-
-def _fill_broken(
-    test: pd.DataFrame, oof: pd.DataFrame, manifest: pd.DataFrame, broken: list[dict[str, str]]
-) -> pd.DataFrame:
-    """Give each unreadable test image the median training score: a submission needs every row."""
-    missing = [image["id"] for image in broken if image["split"] == "test"]
-    if not missing:
-        return test
-    basis = oof["score"] if len(oof) else test["score"]
-    rows = pd.DataFrame({"id": missing, "fold": -1, "score": float(basis.median()), "probs": None, "map": None})
-    print(
-        f"WARNING   {len(missing)} test image(s) could not be read and got the "
-        f"{'training' if len(oof) else 'test'} median score {basis.median():.4g}: {', '.join(missing[:5])}"
-    )
-    return pd.concat([test, rows], ignore_index=True)
-
-
-def _send_summary(run: RunFolder, loggers: Any, folds: list[int]) -> None:
-    from src.predictions import read_predictions
-
-    metrics = read_record(run.path / "metrics.json")
-    table = read_predictions(run.predictions / "oof.parquet", "anomaly")
-    loggers.summarize(metrics, table, [run.fold(k) / "best.ckpt" for k in folds])
-
-
-def _print_closing(
-    run: RunFolder,
-    metrics: dict[str, Any],
-    broken: list[dict[str, str]],
-    submission: dict[str, Any] | None,
-    *,
-    report: bool,
-) -> None:
-    """The last lines: what was set aside, the run, the OOF metric, the graded score, the submission."""
-    for image in broken[:5]:
-        print(f"set aside {image['split']} image {image['id']}: {image['reason']}")
-    if len(broken) > 5:
-        print(f"set aside {len(broken) - 5} more unreadable images; all are listed in the report")
-    name, value = metrics["metric"]["name"], metrics["metric"]["value"]
-    threshold = metrics["threshold"]
-    print(f"run       {run.shown()}")
-    if report:
-        print(f"report    {run.shown()}/report.html")
-    if value is not None:
-        print(f"OOF       {name} {value:.4f}")
-    else:
-        print(f"OOF       {name} undefined: no labelled defect among the held-out rows")
-    if threshold:
-        how = "tuned on OOF" if threshold["source"] == "oof" else "from held-out normal scores"
-        print(f"threshold {threshold['value']:.6g} ({how})")
-    if metrics["graded"] and metrics["graded"].get("metric") is not None:
-        print(f"graded    {name} {metrics['graded']['metric']:.4f} (on the solution)")
-    if submission:
-        for warning in submission["warnings"]:
-            print(f"warning   {warning}")
-        print(f"submission {shown_path(submission['path'])} (valid)")

@@ -1,0 +1,67 @@
+"""The README's commands, as they stand there: they compose, and the first one ends in a validated submission."""
+
+import re
+import shlex
+import time
+
+import pandas as pd
+import pytest
+
+from tests.compose import compose
+from tests.conftest import REPOSITORY, run_command
+
+READMES = ("README.md", "README.ko.md")
+SCRIPTS = {"train.py": "train", "infer.py": "infer", "make_submission.py": "submit"}
+
+
+def commands(readme: str) -> list[str]:
+    """Every command line of this project in code blocks and in inline code."""
+    text = (REPOSITORY / readme).read_text(encoding="utf-8")
+    found = re.findall(r"python (?:train|infer|make_submission)\.py[^\n`|#&]*", text)
+    return sorted({command.strip() for command in found})
+
+
+def test_both_languages_say_the_same_commands() -> None:
+    assert commands("README.md") == commands("README.ko.md") and len(commands("README.md")) >= 10
+
+
+@pytest.mark.parametrize("command", commands("README.md"))
+def test_command_composes(command: str) -> None:
+    script, *arguments = shlex.split(command)[1:]
+    filled = [re.sub(r"<[^>]*>", "x", argument) for argument in arguments]
+    filled = [a for a in filled if a != "-m" and a != "competition=mine"]  # the reader's own file
+    assert compose(SCRIPTS[script], *filled)
+
+
+def test_documented_options_exist() -> None:
+    """Options named in the README's tables are keys of the configuration."""
+    from src.cli import flat_keys
+
+    known = set(flat_keys(compose("train", "task=anomaly")))
+    for readme in READMES:
+        named = re.findall(r"`((?:data|trainer|threshold|model)\.[\w.]+)=", (REPOSITORY / readme).read_text("utf-8"))
+        assert named and set(named) - {"model.backbone_args.pad_type", "model.name"} <= known
+
+
+def test_the_first_command_ends_in_a_validated_submission(tmp_path) -> None:
+    start = time.monotonic()
+    done = run_command("train.py", "task=anomaly", f"outputs={tmp_path}", "run=first", timeout=900)
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.strip().splitlines()
+    closing = {line.split()[0]: line for line in lines}
+    assert closing["submission"].endswith("(valid)") and closing["run"].endswith("first")
+    graded = float(closing["graded"].split()[2])
+    assert graded >= 0.95, f"graded {graded}"
+    assert seconds < 600
+    table = pd.read_csv(tmp_path / "anomaly" / "first" / "submission.csv", dtype={"id": str})
+    assert len(table) == 160 and table["id"].str.len().eq(4).all()
+
+    checked = run_command(
+        "make_submission.py", f"check={tmp_path}/anomaly/first/submission.csv", "competition=sample_anomaly"
+    )
+    assert checked.returncode == 0 and f"graded    auroc {graded:.4f}" in checked.stdout
+    broken = tmp_path / "broken.csv"
+    broken.write_text(table.astype({"id": int}).to_csv(index=False))
+    refused = run_command("make_submission.py", f"check={broken}", "competition=sample_anomaly")
+    assert refused.returncode == 1 and "leading zeros" in refused.stderr
