@@ -24,6 +24,11 @@ def train(config: dict[str, Any]) -> "RunResult":
     competition = _load_competition(config)
     folds = _folds_to_run(config)
     RunFolder.refuse(in_repository(config["outputs"]), config["task"], config["run"], resume=config["resume"])
+    if not competition.bundled and "backbone" in config["model"]:
+        from src.weights import refuse_early
+
+        model = config["model"]
+        refuse_early(model["backbone"], model["weights"], weights_dir=in_repository(config["weights_dir"]))
     manifest, solution = _read_data(competition)
     quiet_libraries()
     _check_inputs(config, manifest, solution)

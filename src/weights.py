@@ -6,6 +6,7 @@ python -m src.weights list                               what is found where
 
 import argparse
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -145,6 +146,28 @@ def _find(backbone: str, weights_dir: Path | None) -> tuple[str, Path, str]:
         state = offline if hub_is_offline() else f"no answer from {' or '.join(source.remotes)}"
         raise WeightsNotFound(_ways_out(backbone, weights_dir, state))
     return "hub", download(source, answering), f"downloaded from {source}"
+
+
+def refuse_early(backbone: str, weights: str, *, weights_dir: Path | None) -> None:
+    """`resolve_weights`' refusal without its imports (torch and timm take longer than the decision).
+
+    Speaks only where the answer is plain: pretrained weights are wanted, the weights folder has none, the caches are
+    empty and no server answers. Whatever needs a closer look passes.
+
+    Raises:
+        WeightsNotFound: as `resolve_weights` would say some seconds later.
+    """
+    if weights not in ("auto", "pretrained") or backbone == BUILTIN or find_in_folder(weights_dir, backbone):
+        return
+    from huggingface_hub import constants
+
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "torch"
+    caches = (Path(constants.HF_HUB_CACHE), Path(home).expanduser() / "hub" / "checkpoints")
+    if any(path.is_file() for cache in caches if cache.is_dir() for path in cache.rglob("*")):
+        return
+    if not Probe().answering([hub_endpoint()]):
+        state = "offline mode is set (HF_HUB_OFFLINE)" if hub_is_offline() else f"no answer from {hub_endpoint()}"
+        raise WeightsNotFound(_ways_out(backbone, weights_dir, state))
 
 
 def _ways_out(backbone: str, weights_dir: Path | None, state: str) -> str:

@@ -241,3 +241,34 @@ def test_fetch_without_a_network_exits_with_one_message(
     assert main(["fetch", BACKBONE, "--to", str(tmp_path / "weights")]) == 1
     assert "no pretrained weights" in capsys.readouterr().err
     assert not (tmp_path / "weights").exists()
+
+
+def test_early_refusal_needs_no_torch_and_little_time(tmp_path) -> None:
+    """On a machine with empty caches and no network the whole answer comes before the long imports."""
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from src.weights import WeightsNotFound, refuse_early\n"
+        "start = time.monotonic()\n"
+        "try:\n    refuse_early('resnet18', 'auto', weights_dir=Path('weights'))\n"
+        "except WeightsNotFound as error:\n"
+        "    assert 'model.weights=builtin' in str(error) and 'src.weights fetch resnet18' in str(error)\n"
+        "    print('refused', 'torch' in sys.modules, time.monotonic() - start < 5)\n"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "TORCH_HOME": str(tmp_path / "torch")}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["refused", "False", "True"], done.stderr
+
+
+def test_early_refusal_leaves_what_needs_a_closer_look(tmp_path, monkeypatch) -> None:
+    from src import weights
+
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    (tmp_path / "resnet18.pth").write_bytes(b"x")
+    weights.refuse_early("resnet18", "auto", weights_dir=tmp_path)
+    weights.refuse_early("resnet18", "random", weights_dir=None)
+    weights.refuse_early("filter_bank", "auto", weights_dir=None)
