@@ -34,9 +34,9 @@ def join_truth(predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 def choose_threshold(
     oof: pd.DataFrame, truth: pd.DataFrame, metric: str, target_false_alarm: float
 ) -> Threshold | None:
-    """The decision threshold from out-of-fold scores; None when no labelled training row was held out."""
+    """The decision threshold from out-of-fold scores; None when no normal training row was held out."""
     labels = truth.set_index("id")["label"]
-    if labels.reindex(oof["id"]).notna().sum() == 0:
+    if not (labels.reindex(oof["id"]) == 0).any():
         return None
     return tune_on_oof(oof, labels, metric, target_false_alarm=target_false_alarm)
 

@@ -129,6 +129,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=r".*The number of training batches .* is smaller than the logging.*")
     warnings.filterwarnings("ignore", message=r".*configure_optimizers.*returned.*None.*")
     warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=r".*Total length of `list` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
 
 

@@ -174,6 +174,19 @@ def test_normal_only_training_gives_a_threshold_from_normal_scores(tiny, tmp_pat
     assert values <= {"normal", "defect"}
 
 
+def test_no_holdout_still_gives_scores_but_no_labels(tiny, tmp_path) -> None:
+    held = [*on_competition(tiny, tmp_path / "o"), *TINY_MODEL, "data.holdout=0", "report=false"]
+    result = run_train(*held, "run=scores")
+    assert json.loads((result.run.path / "metrics.json").read_text())["threshold"] is None
+    assert result.submission.is_file()
+    with pytest.raises(ProjectError, match="data.holdout=0.2"):
+        run_train(
+            *held,
+            "competition.submission.format=label",
+            "+competition.submission.labels={normal: normal, anomalous: defect}",
+        )
+
+
 def test_unreadable_images_are_set_aside_named_and_filled(tiny, tmp_path, capsys) -> None:
     root = tmp_path / "root"
     shutil.copytree(tiny, root)
