@@ -51,6 +51,8 @@ def command(config_name: str, function: Callable[[dict[str, Any]], Any], *, usag
     arguments = sys.argv[1:]
     if any(a in {"-h", "--help"} for a in arguments):
         print(usage.strip())
+        if config_name == "train":
+            print(_choices())
         return
     sys.argv[1:] = expand_arguments(arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions; we print them
@@ -101,6 +103,15 @@ def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     if bad_key:
         return _unknown_key(bad_key.group(1), config_name, arguments)
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def _choices() -> str:
+    """What --help lists of the shipped configurations, read from the folders themselves."""
+    lines = [
+        f"{task} models: {', '.join(p.stem for p in sorted((CONF / 'model' / task).glob('*.yaml')))}" for task in TASKS
+    ]
+    lines.append(f"competitions: {', '.join(_options('competition'))}")
+    return "\n" + "\n".join(lines)
 
 
 def _options(group: str) -> list[str]:

@@ -259,7 +259,7 @@ def test_early_refusal_needs_no_torch_and_little_time(tmp_path) -> None:
         "    print('refused', 'torch' in sys.modules, time.monotonic() - start < 5)\n"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "TORCH_HOME": str(tmp_path / "torch")}
-    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": os.getcwd()}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["refused", "False", "True"], done.stderr
 
