@@ -3,7 +3,8 @@
 Brick, grass and gravel are photographs that scikit-image ships in its wheel (512 x 512, grey, public domain). Each is
 cut into a 2 x 2 board of disjoint windows; every picture is a crop inside one window, and a window belongs either to
 train (three of each photograph) or to test (one). So no test picture shows a pixel of a training picture, and the
-`group` column of train.csv (the window) lets a cross-validation keep the same distance between its folds.
+`group` column of train.csv (the window) lets a cross-validation keep the same distance between its folds. Foreign matter
+alone is not so kept apart: it is cut from smaller photographs (coins, a page, a text) that are mirrored up to size.
 
 The pixel arrays are the same on every machine: random numbers are raw Philox words (the one numpy stream that is
 frozen by contract), and pictures are made with + - * / and square roots on float64 only, which IEEE 754 rounds in one

@@ -73,7 +73,7 @@ class LineProgress(Callback):
         self.seconds = seconds
 
     def _begin(self, what: str, total: float) -> None:
-        self._what, self._total, self._done = what, total, 0
+        self._what, self._total, self._done, self._first = what, total, 0, 0
         self._start = self._told = time.monotonic()
 
     def _advance(self, extra: str = "") -> None:
@@ -82,7 +82,7 @@ class LineProgress(Callback):
         if now - self._told < self.seconds:
             return
         self._told = now
-        rate = self._done / (now - self._start)
+        rate = (self._done - self._first) / (now - self._start)
         left = (self._total - self._done) / rate
         count = f"{self._done}/{self._total:.0f}"
         print(f"{self._what:<9} {count} batches, {rate:.2f}/s, {_clock(left)} left{extra}", flush=True)
@@ -91,7 +91,7 @@ class LineProgress(Callback):
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
         total = trainer.num_training_batches * epochs
         self._begin("fit", trainer.max_steps if trainer.max_steps > 0 else total)
-        self._done = trainer.global_step
+        self._done = self._first = trainer.global_step  # more than 0 in a resumed run
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         shown = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if k != "v_num"}
