@@ -36,6 +36,10 @@ def train(config: dict[str, Any]) -> "RunResult":
     clock = Clock()
     with clock.phase("build"):
         task, weights = _create(config, competition)
+    if not task.one_class:
+        from src.manifest import require_classes
+
+        require_classes(manifest)
     run = RunFolder.create(in_repository(config["outputs"]), config["task"], config["run"], resume=config["resume"])
     if config["resume"]:
         _refuse_other_config(run, config)

@@ -244,3 +244,21 @@ def shrink_mask(root: Path) -> None:
 
     path = next((root / "masks").glob("0*.png"))
     path.write_bytes(cv2.imencode(".png", np.full((30, 30), 255, np.uint8))[1].tobytes())
+
+
+def test_a_supervised_model_needs_both_classes(tiny, tmp_path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(tiny, root)
+    keep_only(root / "train.csv", "normal")
+    supervised = [
+        "model=anomalib",
+        "model.name=Supersimplenet",
+        "model.args.supervised=true",
+        "model.args.backbone=resnet10t",
+        "model.args.layers=[layer1,layer2]",
+        "model.weights=random",
+        "model.image_size=64",
+    ]
+    with pytest.raises(ProjectError, match="two classes are needed"):
+        run_train(*on_competition(root, tmp_path / "o"), *supervised)
+    assert not (tmp_path / "o" / "anomaly").exists()
