@@ -116,6 +116,8 @@ def open_run(path: str | Path) -> RunFolder:
     Raises:
         ProjectError: the folder is absent, or is not a finished run; the message lists the runs that exist beside it.
     """
+    if str(path) == "???":
+        raise ProjectError("no run is given. Add run=outputs/<task>/<run>, the folder of a finished run.")
     for candidate in (Path(path).expanduser(), in_repository(path)):
         if (candidate / "config.yaml").is_file():
             return RunFolder(candidate.resolve())

@@ -103,3 +103,20 @@ def test_scripts_exist_where_the_readme_says() -> None:
         done = run_command(name, "--help")
         assert done.returncode == 0 and "usage: python " + name in done.stdout
     assert (REPOSITORY / "conf" / "train.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["infer.py"], ["no run is given", "run=outputs/"]),
+        (["infer.py", "run=outputs/anomaly/nope"], ["outputs/anomaly/nope", "not a run folder"]),
+        (["make_submission.py"], ["nothing to do", "runs=[", "check="]),
+        (["make_submission.py", "check=nope.csv"], ["check= needs the competition", "sample_anomaly"]),
+        (["make_submission.py", "runs=[outputs/anomaly/nope]"], ["not a run folder"]),
+    ],
+)
+def test_the_other_commands_say_what_they_need(arguments: list[str], words: list[str]) -> None:
+    done = run_command(*arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr

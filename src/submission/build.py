@@ -206,7 +206,7 @@ def check(config: dict[str, Any]) -> None:
     """`python make_submission.py check=my.csv competition=…`: validate a file, and grade it where that is possible."""
     from src.manifest import read_manifest
 
-    if not config["competition"]:
+    if not config.get("competition"):
         known = ", ".join(sorted(path.stem for path in (CONF / "competition").glob("*.yaml")))
         raise ProjectError(f"check= needs the competition that the file is for: competition=<name>, one of {known}.")
     source = CONF / "competition" / f"{config['competition'].get('name')}.yaml"
