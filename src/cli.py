@@ -149,8 +149,9 @@ def _unknown_key(key: str, config_name: str, arguments: list[str]) -> str:
     if not suggestion:
         tail = re.search(r"'([^']+)'", nearest(key.rsplit(".", 1)[-1], tails))
         suggestion = f" Did you mean '{tails[tail.group(1)]}'?" if tail else ""
+    script = Path(sys.argv[0]).name
     return (
-        f"unknown key '{key}'.{suggestion} `python {Path(sys.argv[0]).name} --cfg job` with the same choices prints all keys; "
+        f"unknown key '{key}'.{suggestion} `python {script} --cfg job` with the same choices prints all keys; "
         f"to add a key that a class accepts, write +{key}=…"
     )
 
