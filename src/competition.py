@@ -152,6 +152,11 @@ def available_competitions() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def from_config(config: dict[str, Any]) -> Competition:
+    """The competition of a composed configuration, or of one kept in a run; messages name the YAML it came from."""
+    return load_competition(config, source=FOLDER / f"{config.get('name', 'competition')}.yaml")
+
+
 def read_competition(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Competition:
     """Load a spec without Hydra: a name under conf/competition, or the path of a YAML file.
 

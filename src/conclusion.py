@@ -13,7 +13,7 @@ from src.evaluation import choose_threshold, evaluate
 from src.job import Job
 from src.manifest import data_hash
 from src.metrics.registry import get_metric
-from src.predictions import read_predictions, write_predictions
+from src.predictions import read_predictions, with_median_rows, write_predictions
 from src.runs import (
     RunFolder,
     config_hash,
@@ -106,13 +106,12 @@ def _fill_broken(test: pd.DataFrame, oof: pd.DataFrame, broken: list[dict[str, s
     missing = [image["id"] for image in broken if image["split"] == "test"]
     if not missing:
         return test
-    basis = oof["score"] if len(oof) else test["score"]
-    rows = pd.DataFrame({"id": missing, "fold": -1, "score": float(basis.median()), "probs": None, "map": None})
+    filled = with_median_rows(test, missing, oof)
     print(
         f"WARNING   {len(missing)} test image(s) could not be read and got the "
-        f"{'training' if len(oof) else 'test'} median score {basis.median():.4g}: {', '.join(missing[:5])}"
+        f"{'training' if len(oof) else 'test'} median score {filled['score'].iloc[-1]:.4g}: {', '.join(missing[:5])}"
     )
-    return pd.concat([test, rows], ignore_index=True)
+    return filled
 
 
 def _metrics(job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:

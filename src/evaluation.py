@@ -11,7 +11,7 @@ from src.calibration import Threshold, tune_on_oof
 from src.data.images import check_mask_size, read_mask, read_size
 from src.data.transforms import PreprocessSpec
 from src.metrics.anomaly import evaluate_anomaly
-from src.metrics.registry import UndefinedMetric, get_metric
+from src.metrics.registry import get_metric
 from src.predictions import read_map
 
 
@@ -82,19 +82,6 @@ def evaluate(
         masks=masks() if with_pixels else None,
         ids=rows["id"].tolist(),
     )
-    return {"metric": _own_value(panel, scores, labels, metric, threshold), **panel}
-
-
-def _own_value(
-    panel: dict[str, Any], scores: np.ndarray, labels: np.ndarray, name: str, threshold: float | None
-) -> float | None:
-    """The competition's metric; None where it is undefined here (one class only, no threshold, no masks)."""
-    metric = get_metric(name)
-    if metric.needs == "map":
-        return panel.get(metric.name)
-    if metric.needs == "label" and threshold is None:
-        return None
-    try:
-        return float(metric.function(scores if metric.needs == "score" else scores >= threshold, labels))
-    except UndefinedMetric:
-        return None
+    own = get_metric(metric)
+    value = panel.get(own.name) if own.needs == "map" else own.value_at(scores, labels, threshold)
+    return {"metric": value, **panel}

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pandas as pd
-import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from src.atomic import atomic_path
@@ -155,7 +154,8 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
     return pl.Trainer(
         accelerator=settings["accelerator"],
         devices=demanded.get("devices", settings["devices"]),
-        precision=settings["precision"] or default_precision(task, settings["accelerator"]),
+        # distances and likelihoods: half precision moves scores by more than what decides a leaderboard
+        precision=settings["precision"] or "32-true",
         max_epochs=epochs,
         max_steps=steps,
         check_val_every_n_epoch=epochs if memory else every,
@@ -173,14 +173,3 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
         default_root_dir=os.fspath(config.get("outputs", ".")),
         log_every_n_steps=10,
     )
-
-
-def default_precision(task: Any, accelerator: str) -> str:
-    """bf16 on Ampere and later, fp16 on older CUDA, 32 bits elsewhere.
-
-    Networks that compare distances or likelihoods (memory banks, flows, anomalib's own modules) stay at 32 bits:
-    half precision moves their scores by more than the differences that decide a leaderboard.
-    """
-    if accelerator == "cpu" or not torch.cuda.is_available() or getattr(task, "full_precision", True):
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"

@@ -62,12 +62,10 @@ def infer(config: dict[str, Any]) -> Path:
 def _rows(images: str | None, settings: dict[str, Any]) -> tuple[pd.DataFrame, str]:
     """Rows to predict as `id`, `path`, and a name for the output folder."""
     if images is None:
-        from src.cli import CONF
-        from src.competition import load_competition
+        from src.competition import from_config
         from src.manifest import read_manifest
 
-        source = CONF / "competition" / f"{settings['competition']['name']}.yaml"
-        manifest = read_manifest(load_competition(settings["competition"], source=source))
+        manifest = read_manifest(from_config(settings["competition"]))
         return manifest.loc[manifest["split"] == "test", ["id", "path"]].reset_index(drop=True), "test"
     path = Path(images).expanduser()
     if path.is_file() and path.suffix.lower() in {".csv", ".tsv"}:
@@ -157,14 +155,11 @@ def _predict_folds(
 
 def _complete(frame: pd.DataFrame, rows: pd.DataFrame, broken: list[dict[str, str]], oof: pd.DataFrame) -> pd.DataFrame:
     """The frame in the rows' order, unreadable images filled with the median OOF score."""
-    basis = oof["score"] if len(oof) else frame["score"]
-    if broken and not len(basis):
+    if broken and not len(oof) and not len(frame):
         raise ProjectError(f"none of the {len(rows)} images could be read; the first: {broken[0]['reason']}")
-    filled = [
-        {"id": image["id"], "fold": -1, "score": float(basis.median()), "probs": None, "map": None} for image in broken
-    ]
-    if filled:
-        frame = pd.concat([frame, pd.DataFrame(filled)], ignore_index=True)
+    from src.predictions import with_median_rows
+
+    frame = with_median_rows(frame, [image["id"] for image in broken], oof)
     return frame.set_index("id").loc[rows["id"]].reset_index()
 
 

@@ -6,7 +6,7 @@ file's metadata says which task and run it is from; anomaly maps lie as .npy fil
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,17 @@ def read_predictions(path: str | Path, task: str | None = None) -> "pd.DataFrame
     check_frame(frame, found, metadata, path)
     frame.attrs = {"metadata": metadata, "path": str(path)}
     return frame
+
+
+def with_median_rows(frame: "pd.DataFrame", ids: Sequence[str], reference: "pd.DataFrame") -> "pd.DataFrame":
+    """Rows added for images that could not be read, at the median score of `reference` (of `frame`, if that is empty)."""
+    import pandas as pd
+
+    if not len(ids):
+        return frame
+    median = float((reference if len(reference) else frame)["score"].median())
+    rows = pd.DataFrame({"id": list(ids), "fold": -1, "score": median, "probs": None, "map": None})
+    return pd.concat([frame, rows], ignore_index=True)
 
 
 def write_map(folder: str | Path, name: str, anomaly_map: np.ndarray) -> str:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from src.cli import CONF, flat_keys
-from src.competition import Competition, load_competition
+from src.cli import flat_keys
+from src.competition import Competition, from_config
 from src.errors import ProjectError
 from src.job import Clock, Job
 from src.runs import RunFolder, config_hash, in_repository, read_config, shown_path, write_config
@@ -63,8 +63,7 @@ def train(config: dict[str, Any]) -> "RunResult":
 
 
 def _load_competition(config: dict[str, Any]) -> Competition:
-    source = CONF / "competition" / f"{config['competition'].get('name', 'competition')}.yaml"
-    competition = load_competition(config["competition"], source=source)
+    competition = from_config(config["competition"])
     if competition.task != config["task"]:
         raise ProjectError(
             f"competition={competition.name} is for task={competition.task}, but task={config['task']} was asked for."

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from src.errors import ProjectError, nearest
 from src.metrics import anomaly, pixel
@@ -20,6 +20,21 @@ class Metric:
     needs: Literal["score", "label", "map"]
     function: Callable[..., float]
     summary: str
+
+    def value(self, answers: Any, labels: Any) -> float | None:
+        """The metric of scores or decisions, by `needs`; None where it is undefined, and for metrics of maps."""
+        if self.needs == "map":
+            return None
+        try:
+            return float(self.function(answers, labels))
+        except UndefinedMetric:
+            return None
+
+    def value_at(self, scores: Any, labels: Any, threshold: float | None) -> float | None:
+        """The metric of (N,) scores, decided by `threshold` where it needs decisions; None without one."""
+        if self.needs == "label":
+            return None if threshold is None else self.value(scores >= threshold, labels)
+        return self.value(scores, labels)
 
 
 METRICS: dict[str, Metric] = {

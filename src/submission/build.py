@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.calibration import Threshold, tune_on_oof
-from src.competition import Competition, load_competition
+from src.competition import Competition, available_competitions, from_config
 from src.ensemble import blend_anomaly
 from src.errors import ProjectError
 from src.metrics.registry import get_metric
@@ -19,8 +19,6 @@ from src.submission.validate import InvalidSubmission, check_submission
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 
 
 def submit(
@@ -148,19 +146,11 @@ def oof_value(
     """The competition's metric on the OOF rows; None where it is undefined there."""
     if len(runs) == 1:
         return read_record(runs[0].path / "metrics.json")["metric"]["value"]
-    from src.metrics.registry import UndefinedMetric
-
-    metric = get_metric(competition.metric)
     truth = labels.reindex(oof["id"])
     known = truth.notna().to_numpy()
     scores = oof["score"].to_numpy()[known]
-    if metric.needs == "map" or (metric.needs == "label" and threshold is None):
-        return None
-    answers = scores if metric.needs == "score" else scores >= threshold.value
-    try:
-        return float(metric.function(answers, truth[known].astype("int64").to_numpy()))
-    except UndefinedMetric:
-        return None
+    answers = truth[known].astype("int64").to_numpy()
+    return get_metric(competition.metric).value_at(scores, answers, threshold.value if threshold else None)
 
 
 def make(config: dict[str, Any]) -> dict[str, Any]:
@@ -207,10 +197,9 @@ def check(config: dict[str, Any]) -> None:
     from src.manifest import read_manifest
 
     if not config.get("competition"):
-        known = ", ".join(sorted(path.stem for path in (CONF / "competition").glob("*.yaml")))
+        known = ", ".join(available_competitions())
         raise ProjectError(f"check= needs the competition that the file is for: competition=<name>, one of {known}.")
-    source = CONF / "competition" / f"{config['competition'].get('name')}.yaml"
-    competition = load_competition(config["competition"], source=source)
+    competition = from_config(config["competition"])
     if competition.bundled:
         from src.data.sample import ensure_sample
 
@@ -238,7 +227,7 @@ def _competition_of(runs: Sequence[RunFolder]) -> Competition:
                 f"{shown_path(run.path)} was trained for another competition or other settings of it "
                 f"({spec['name']}) than {shown_path(runs[0].path)} ({specs[0]['name']}): they cannot be blended."
             )
-    return load_competition(specs[0], source=CONF / "competition" / f"{specs[0]['name']}.yaml")
+    return from_config(specs[0])
 
 
 def _shown(value: float | None) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from src.competition import Competition
 from src.errors import ProjectError
 from src.metrics.anomaly import evaluate_anomaly
-from src.metrics.registry import UndefinedMetric, get_metric
+from src.metrics.registry import get_metric
 from src.submission.validate import InvalidSubmission, read_values, validate_submission
 
 
@@ -47,19 +47,10 @@ def grade(path: str | Path, spec: Competition) -> dict[str, Any] | None:
         orders = ("auroc", "average_precision", "f1_max", "threshold")  # say nothing of two-valued answers
         return {
             **result,
-            "metric": _value(metric, decided, labels),
+            "metric": metric.value(decided, labels),
             **{k: v for k, v in panel.items() if k not in orders},
         }
     scores = np.array([values[sample_id] for sample_id in ids], dtype=np.float64)
     if metric.needs == "score":
-        result["metric"] = _value(metric, scores, labels)
+        result["metric"] = metric.value(scores, labels)
     return {**result, **evaluate_anomaly(scores, labels, ids=ids)}
-
-
-def _value(metric: Any, answers: np.ndarray, labels: np.ndarray) -> float | None:
-    if metric.needs == "map":
-        return None
-    try:
-        return float(metric.function(answers, labels))
-    except UndefinedMetric:
-        return None

@@ -57,7 +57,6 @@ class AnomalibAdapter:
     find_weights: Find
     rebuilt: bool
     train_batch_size: int | None = None
-    full_precision = True
 
     def after_construction(self) -> None:
         """For classes that load more than timm's and torchvision's networks."""

@@ -74,7 +74,7 @@ class AnomalyTask(pl.LightningModule):
     Args:
         network: `_target_` and the constructor's plain keyword arguments; in the checkpoint, so that it rebuilds.
         preprocess: `PreprocessSpec.to_dict()`; stored in the checkpoint: inference never asks another configuration.
-        optimization: `optimizer`, `lr`, `weight_decay`, `schedule`, `warmup_epochs`; empty for memory networks.
+        optimization: `optimizer`, `lr`, `weight_decay`, `schedule`, `amsgrad`; empty for memory networks.
         monitor: name of the metric of (scores, labels) that picks the best epoch where validation has both classes.
         weights: the backbone's state-dict file for the first build; not stored.
     """
