@@ -100,7 +100,7 @@ def read_predictions(path: str | Path, task: str | None = None) -> "pd.DataFrame
 
 
 def with_median_rows(frame: "pd.DataFrame", ids: Sequence[str], reference: "pd.DataFrame") -> "pd.DataFrame":
-    """Rows added for images that could not be read, at the median score of `reference` (of `frame`, if that is empty)."""
+    """Rows added for images that could not be read, at the median score of `reference`, or of `frame` without one."""
     import pandas as pd
 
     if not len(ids):
