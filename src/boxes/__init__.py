@@ -1,0 +1,1 @@
+"""Boxes as plain NumPy: types, cleaning, suppression, fusion, tiles, counts. No torch, no files."""
