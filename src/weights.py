@@ -1,6 +1,7 @@
 """Which pretrained weights a run uses: the policy, the check of a file, and a command line.
 
 python -m src.weights fetch resnet18 wide_resnet50_2     on a connected machine: into weights/
+python -m src.weights fetch owner/name                   a whole checkpoint of the hub: into weights/owner_name/
 python -m src.weights list                               what is found where
 """
 
@@ -254,6 +255,15 @@ def fetch(backbone: str, folder: Path) -> Path:
     return target
 
 
+def _fetched(name: str, folder: Path) -> list[Path]:
+    """The weights files of a backbone or, for owner/name, of a whole checkpoint, now in the folder."""
+    if "/" not in name or name.startswith(("torchvision/", "hf-hub:")):
+        return [fetch(name, folder)]
+    from src.hub_models import fetch_checkpoint, weight_files
+
+    return weight_files(fetch_checkpoint(name, folder))
+
+
 def list_weights(folder: Path) -> list[tuple[str, str, int]]:
     """(place, file, bytes) of every weights file in the folder, the hub's cache and torch's cache."""
     from huggingface_hub import constants
@@ -276,7 +286,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m src.weights", description="Fetch and list pretrained weights.")
     commands = parser.add_subparsers(dest="command", required=True)
     fetching = commands.add_parser("fetch", help="download weights on a connected machine")
-    fetching.add_argument("backbone", nargs="+", help=f"timm name, torchvision/<name>, {', '.join(EXTRAS)}")
+    names = f"timm name, torchvision/<name>, owner/name of a hub checkpoint, {', '.join(EXTRAS)}"
+    fetching.add_argument("backbone", nargs="+", help=names)
     fetching.add_argument("--to", type=Path, default=Path("weights"), help="folder (default: weights)")
     listing = commands.add_parser("list", help="show the weights that are found, and where")
     listing.add_argument("--in", dest="folder", type=Path, default=Path("weights"), help="the weights folder")
@@ -284,8 +295,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "fetch":
             for backbone in options.backbone:
-                path = fetch(backbone, options.to)
-                print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {file_sha256(path)}")
+                for path in _fetched(backbone, options.to):
+                    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {file_sha256(path)}")
             return 0
         rows = list_weights(options.folder)
         for place, name, size in rows:

@@ -1,0 +1,366 @@
+"""Whole checkpoints of the hub (configuration, weights, tokenizer): found, fetched, and built through transformers.
+
+A checkpoint is a folder with `config.json` and weights. It is looked for in this order: the path given, the weights
+folder, the hub's local cache, the hub. A network that was built from one keeps its configuration as a plain dict, so
+that it is rebuilt from that dict and a state dict alone: without the folder, the tokenizer or the hub.
+
+python -m src.weights fetch IDEA-Research/grounding-dino-tiny     on a connected machine: into weights/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.errors import ProjectError, nearest
+from src.weight_sources import Probe, hub_endpoint, hub_is_offline
+from src.weights import ResolvedWeights, WeightsNotFound, file_sha256, inspect_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from src.models.features import LoadReport
+
+WORDS = ("auto", "pretrained", "random")
+CONFIG_FILE = "config.json"
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+def resolve_checkpoint(
+    repo: str,
+    weights: str,
+    *,
+    weights_dir: Path | None,
+    bundled: bool,
+    warn: Callable[[str], Any] = print,
+) -> ResolvedWeights:
+    """Decide which checkpoint a network starts from; within 5 seconds when nothing is reachable, may download else.
+
+    The answer's `path` is the checkpoint's folder (None for the kind "random"); its `sha256` is that of the weights
+    file, or of the shards' own hashes in the order of their names.
+
+    Args:
+        repo: the repository on the hub, `owner/name`, with `@revision` where one is wanted.
+        weights: `auto`, `pretrained`, `random`, or a path: a checkpoint's folder, or the weights file inside one.
+        weights_dir: folder with `<owner>_<name>/` or `<name>/`, looked into before the cache and the hub.
+        bundled: only where this is true may `auto` fall back to random values, by one `warn`. Pass False for a
+            network that nobody trains before it predicts: its answers would be noise.
+
+    Raises:
+        WeightsNotFound: nothing is here and nothing is reachable; the message names the ways out.
+        ProjectError: a path that is no checkpoint, weights that are cut short, a download that failed.
+    """
+    _check_repo(repo)
+    if weights == "random":
+        return ResolvedWeights("random", None, "random values, as asked for", None)
+    if weights not in WORDS:
+        folder = _given_folder(weights)
+        kind, source = "file", f"the checkpoint {folder}"
+    else:
+        try:
+            kind, folder, source = _find(repo, weights_dir)
+        except WeightsNotFound:
+            if weights != "auto" or not bundled:
+                raise
+            warn(
+                f"WARNING: no checkpoint of {repo} is here; on this bundled sample the network starts from random "
+                f"values instead. For your own data: python -m src.weights fetch {repo}"
+            )
+            return ResolvedWeights("random", None, f"random values, for want of {repo}", None)
+    files = weight_files(folder)
+    for file in files:
+        inspect_weights(file)
+    return ResolvedWeights(kind, str(folder), source, _sha256(files))
+
+
+def checkpoint_folder(repo: str, weights_dir: Path | None) -> Path | None:
+    """A whole checkpoint of `repo` on this machine, in the weights folder or in the hub's cache; else None."""
+    name, _, revision = repo.partition("@")
+    if weights_dir is not None:
+        for stem in (name.replace("/", "_"), name.rsplit("/", 1)[-1]):
+            if is_checkpoint(Path(weights_dir) / stem):
+                return (Path(weights_dir) / stem).resolve()
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, CONFIG_FILE, revision=revision or None)
+    return Path(found).parent if isinstance(found, str) and is_checkpoint(Path(found).parent) else None
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether the folder holds a configuration and weights."""
+    return (folder / CONFIG_FILE).is_file() and any((folder / name).is_file() for name in (*_SINGLE, *_INDEXED))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with tensors of a checkpoint: one, or its shards in the order of their names.
+
+    Raises:
+        ProjectError: the folder has none, or a shard that its index names is missing.
+    """
+    folder = Path(folder)
+    for single, indexed in zip(_SINGLE, _INDEXED, strict=True):
+        if (folder / single).is_file():
+            return [folder / single]
+        if (folder / indexed).is_file():
+            names = sorted(set(json.loads((folder / indexed).read_text(encoding="utf-8"))["weight_map"].values()))
+            if missing := [name for name in names if not (folder / name).is_file()]:
+                raise ProjectError(f"{folder / indexed} names {missing[0]}, which is not there. Copy the whole folder.")
+            return [folder / name for name in names]
+    raise ProjectError(f"the folder {folder} holds no weights: expected {' or '.join(_SINGLE)} in it.")
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    digests = [file_sha256(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _check_repo(repo: str) -> None:
+    owner, _, name = repo.partition("@")[0].partition("/")
+    if not owner or not name or "/" in name:
+        raise ProjectError(
+            f"model.checkpoint={repo!r} is no repository of the hub: write owner/name, such as "
+            "IDEA-Research/grounding-dino-tiny. A folder on this machine goes into model.weights."
+        )
+
+
+def _given_folder(weights: str) -> Path:
+    path = Path(weights).expanduser()
+    folder = path.parent if path.is_file() else path
+    if is_checkpoint(folder):
+        return folder.resolve()
+    if not path.exists():
+        hint = nearest(weights, WORDS) if not path.suffix and len(path.parts) == 1 else ""
+        raise ProjectError(
+            f"model.weights={weights}: there is no such folder.{hint} Give a checkpoint's folder "
+            f"({CONFIG_FILE} and {' or '.join(_SINGLE)}) or one of {', '.join(WORDS)}."
+        )
+    missing = CONFIG_FILE if not (folder / CONFIG_FILE).is_file() else " or ".join(_SINGLE)
+    raise ProjectError(
+        f"model.weights={weights}: {folder} is no whole checkpoint, it lacks {missing}. Copy the folder that "
+        "save_pretrained or `python -m src.weights fetch` wrote, with its tokenizer files."
+    )
+
+
+def _find(repo: str, weights_dir: Path | None) -> tuple[str, Path, str]:
+    probe = Probe()
+    probe.ask(hub_endpoint())
+    if local := checkpoint_folder(repo, weights_dir):
+        inside = weights_dir is not None and local.is_relative_to(Path(weights_dir).resolve())
+        place = "the weights folder" if inside else "the local cache"
+        return ("file" if inside else "cache"), local, f"{local.name if inside else repo} in {place}"
+    if not probe.answering([hub_endpoint()]):
+        offline = "offline mode is set (HF_HUB_OFFLINE)"
+        state = offline if hub_is_offline() else f"no answer from {hub_endpoint()}"
+        raise WeightsNotFound(_ways_out(repo, weights_dir, state))
+    return "hub", download_checkpoint(repo), f"downloaded from {repo}"
+
+
+def _ways_out(repo: str, weights_dir: Path | None, state: str) -> str:
+    stem = repo.partition("@")[0].replace("/", "_")
+    folder = f"not in {weights_dir} ({stem}/), " if weights_dir else ""
+    ways = [
+        ("model.weights=/path/to/folder", f"a checkpoint that you have: {CONFIG_FILE}, weights and tokenizer files"),
+        (f"python -m src.weights fetch {repo}", "on a connected machine; copy its weights/ folder here"),
+        ("model.weights=random", "an untrained network: for a smoke test, not for a score"),
+    ]
+    width = max(len(command) for command, _ in ways)
+    lines = "\n".join(f"  {command:{width}}  {what}" for command, what in ways)
+    return f"no checkpoint of {repo}: {folder}not in the local cache, and {state}. Ways out:\n{lines}"
+
+
+def wanted_files(names: Sequence[str]) -> list[str]:
+    """Of a repository's files, those that building the network needs: one form of the weights, and small text files.
+
+    Raises:
+        ProjectError: no configuration, or no weights that transformers reads.
+    """
+    top = [name for name in names if "/" not in name]
+    tensors = [n for n in top if n.startswith("model") and n.endswith((".safetensors", ".safetensors.index.json"))]
+    tensors = tensors or [n for n in top if n.startswith("pytorch_model") and n.endswith((".bin", ".bin.index.json"))]
+    if CONFIG_FILE not in top or not tensors:
+        raise ProjectError(
+            f"the repository has no {CONFIG_FILE} with {' or '.join(_SINGLE)} beside it: it is no transformers "
+            f"checkpoint. It has {', '.join(sorted(top)[:8]) or 'no files'}."
+        )
+    indices = {*_INDEXED}
+    texts = [n for n in top if n.endswith((".json", ".txt", ".jinja")) and n not in indices and n not in tensors]
+    return sorted({*tensors, *texts, *(n for n in top if n.endswith((".model", ".spm")))})
+
+
+def download_checkpoint(repo: str) -> Path:
+    """Fetch a checkpoint into the hub's local cache; returns its folder there.
+
+    Raises:
+        ProjectError: the download failed or the repository is no checkpoint; the message says why.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    name, _, revision = repo.partition("@")
+    try:
+        files = wanted_files(HfApi().list_repo_files(name, revision=revision or None))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
+    except (OSError, RuntimeError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise ProjectError(
+            f"the download of {repo} failed: {type(error).__name__}: {first}. Check the name, try again, or give the "
+            "path of a checkpoint's folder: model.weights=/path/to/folder."
+        ) from error
+
+
+def fetch_checkpoint(repo: str, folder: Path) -> Path:
+    """Put a whole checkpoint into `folder/<owner>_<name>/`, from the cache or the hub; returns that folder."""
+    _check_repo(repo)
+    _, found, _ = _find(repo, Path(folder))
+    target = Path(folder) / repo.partition("@")[0].replace("/", "_")
+    if found.is_relative_to(Path(folder).resolve()):
+        return found
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for file in sorted(found.iterdir()):
+        if file.is_file():
+            shutil.copyfile(file, part / file.name)
+    for file in weight_files(part):
+        inspect_weights(file)
+    part.rename(target)
+    return target
+
+
+def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The full configuration of a checkpoint's folder, or of a model type's defaults, as a plain dict.
+
+    Args:
+        source: a folder with `config.json`, or a model type of transformers ("grounding-dino", "owlv2", "rt_detr_v2").
+        overrides: keys to replace; nested dicts are merged, and one that names another `model_type` replaces.
+
+    Raises:
+        ProjectError: an unknown model type or key (with the nearest known one), values that the type refuses.
+    """
+    folder = Path(source)
+    raw: dict[str, Any] = {}
+    if (folder / CONFIG_FILE).is_file():
+        raw = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        model_type = raw.get("model_type", "")
+    else:
+        model_type = str(source)
+    config_class = _config_class(model_type)
+    merged = _merge(raw, dict(overrides or {}))
+    merged.pop("model_type", None)
+    _check_keys(config_class(), dict(overrides or {}), merged, "config")
+    try:
+        config = config_class.from_dict(merged)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ProjectError(f"{model_type} refuses its configuration: {error}") from error
+    except Exception as error:  # huggingface_hub's strict dataclasses have an error class of their own
+        if "Strict" not in type(error).__name__:
+            raise
+        raise ProjectError(f"{model_type} refuses its configuration: {error}") from error
+    return plain_config(config)
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """A transformers configuration as a dict of JSON's types, whole, with its `model_type`."""
+    return {**json.loads(config.to_json_string(use_diff=False)), "model_type": config.model_type}
+
+
+def build_config(config: Mapping[str, Any]) -> Any:
+    """The transformers configuration that `load_config` or `plain_config` wrote as a dict."""
+    values = dict(config)
+    return _config_class(values.pop("model_type", "")).from_dict(values)
+
+
+def _config_class(model_type: str) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    if model_type not in CONFIG_MAPPING:
+        raise ProjectError(
+            f"{model_type!r} is no model type of the installed transformers.{nearest(model_type, CONFIG_MAPPING)}"
+        )
+    return CONFIG_MAPPING[model_type]
+
+
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        same = isinstance(value, Mapping) and isinstance(old, Mapping)
+        if same and value.get("model_type", old.get("model_type")) == old.get("model_type"):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = dict(value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def _check_keys(default: Any, overrides: Mapping[str, Any], merged: Mapping[str, Any], where: str) -> None:
+    """A configuration swallows keys that it does not know; a misspelt one must not pass."""
+    known = {*default.to_dict(), *default.attribute_map, "model_type"}
+    for key, value in overrides.items():
+        if key not in known:
+            raise ProjectError(f"model.{where}.{key}: {default.model_type} has no such key.{nearest(key, known)}")
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            model_type = merged[key].get("model_type")
+            nested = _config_class(model_type)() if model_type else getattr(default, key, None)
+            if hasattr(nested, "attribute_map"):
+                _check_keys(nested, value, merged[key], f"{where}.{key}")
+
+
+def build_model(
+    model_class: type,
+    config: Mapping[str, Any],
+    weights: str | None,
+    *,
+    may_differ: Sequence[str] = (),
+) -> tuple[nn.Module, LoadReport | None]:
+    """Build a transformers network from its plain configuration, with the weights of a checkpoint's folder.
+
+    Args:
+        model_class: a class of transformers, such as GroundingDinoForObjectDetection.
+        config: what `load_config` gave.
+        weights: a checkpoint's folder; None leaves random values, to be filled by a state dict.
+        may_differ: beginnings of parameter names that may be missing from the checkpoint or have another shape there
+            (a classifier of other classes); they keep random values, and the report names them.
+
+    Raises:
+        ProjectError: other parameters are missing or differ in shape: the checkpoint is of another network.
+    """
+    import torch
+
+    from src.models.features import LoadReport
+
+    built = build_config(config)
+    if weights is None:
+        return model_class(built), None
+    try:
+        model, info = model_class.from_pretrained(
+            weights,
+            config=built,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        first = (str(error).splitlines() or [""])[0][:300]
+        raise ProjectError(f"{weights} could not be loaded as {model_class.__name__}: {first}") from error
+    mismatched = [str(row[0]) for row in info["mismatched_keys"]]
+    missing = sorted(info["missing_keys"])
+    report = LoadReport(
+        path=str(weights),
+        loaded=len(model.state_dict()) - len(missing) - len(mismatched),
+        missing=tuple(missing),
+        mismatched=tuple(sorted(mismatched)),
+        unexpected=tuple(sorted(info["unexpected_keys"])),
+    )
+    faults = [name for name in (*missing, *mismatched) if not name.startswith(tuple(may_differ) or ("\0",))]
+    if faults:
+        raise ProjectError(
+            f"the checkpoint {weights} does not fit {model_class.__name__}: {len(faults)} parameters are missing or "
+            f"of another shape, {faults[0]} among them. Give model.checkpoint and model.weights of one network, and "
+            "leave model.config empty unless its keys were overridden for that checkpoint as well."
+        )
+    return model.train(), report
