@@ -1,4 +1,4 @@
-"""Frozen feature maps of any timm backbone (or of the built-in filter bank), with weights from a local file."""
+"""Feature maps of any timm backbone (or of the built-in filter bank), frozen or not, with weights from a local file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def default_normalization(backbone: str) -> tuple[tuple[float, ...], tuple[float
 
 
 class FeatureExtractor(nn.Module):
-    """Feature maps of chosen layers; always in eval mode, never with gradients.
+    """Feature maps of chosen layers; in eval mode and without gradients, unless it is `trainable`.
 
     `layers` are timm's own feature names ("layer2", "blocks.4", "stages.1") or their indices, in any order; the
     part of the backbone after the last of them is dropped. `weights` is the path of a .safetensors, .pth or .pt
@@ -79,10 +79,12 @@ class FeatureExtractor(nn.Module):
         layers: Sequence[str | int],
         backbone_args: Mapping[str, Any] | None = None,
         weights: str | None = None,
+        trainable: bool = False,
     ) -> None:
         super().__init__()
         layers = [layers] if isinstance(layers, str | int) else list(layers)
         self.backbone, self.layers = backbone, layers
+        self.trainable = trainable
         self.report: LoadReport | None = None
         self._memory_format = torch.contiguous_format
         if not layers or len(set(layers)) != len(layers):
@@ -100,8 +102,9 @@ class FeatureExtractor(nn.Module):
             self._order, self._channels_last = list(range(len(layers))), False
         else:
             self._build(dict(backbone_args or {}), weights)
-        self.requires_grad_(False)
-        self.eval()
+        if not trainable:
+            self.requires_grad_(False)
+            self.eval()
 
     def _build(self, args: dict[str, Any], weights: str | None) -> None:
         _check_backbone(self.backbone)
@@ -131,14 +134,14 @@ class FeatureExtractor(nn.Module):
         self.model.to(memory_format=self._memory_format)
 
     def train(self, mode: bool = True) -> FeatureExtractor:
-        """Stays in eval mode whatever is asked: batch norm must not follow the competition's batches."""
-        return super().train(False)
+        """A frozen one stays in eval mode whatever is asked: batch norm must not follow the competition's batches."""
+        return super().train(mode and self.trainable)
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images B×3×H×W → one map B×C×h×w a layer, in the order of `layers`."""
         try:
-            features = self.model(images.contiguous(memory_format=self._memory_format))
+            with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+                features = self.model(images.contiguous(memory_format=self._memory_format))
         except AssertionError as error:
             height, width = images.shape[-2:]
             raise ProjectError(
@@ -147,6 +150,17 @@ class FeatureExtractor(nn.Module):
             ) from error
         maps = [features[position] for position in self._order]
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self._channels_last else maps
+
+
+def feature_layers(backbone: str, backbone_args: Mapping[str, Any] | None = None) -> list[tuple[str, int]]:
+    """(name, stride in pixels) of every layer that timm offers as a feature map, from the first to the last.
+
+    Raises ProjectError for an unknown backbone, or one without feature maps.
+    """
+    _check_backbone(backbone)
+    with torch.device("meta"):
+        model = _create(backbone, dict(backbone_args or {}), features_only=True)
+    return [(info["module"], int(info["reduction"])) for info in model.feature_info.info]
 
 
 def _check_backbone(backbone: str) -> None:
