@@ -5,77 +5,42 @@ one is a ProjectError that names the file, the dotted key, what was found and wh
 """
 
 import os.path
-import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from src.competition_files import ROOT_REMEDY, check_files
+from src.data_spec import DataSpec, file_below, read_data
 from src.errors import ProjectError, nearest
-from src.listing import locate, relative_under
-from src.section import REQUIRED, Section, shown
+from src.listing import locate, nfc
+from src.section import Section, kind, shown
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "conf" / "competition"
 TASKS = ("anomaly", "detection", "caption")
-LAYOUTS = ("csv", "folder", "mvtec")
 RULES = ("dacon", "kaggle", "none")
 SAMPLE_PREFIX = "sample_"  # the competitions that this project makes itself
 
 KEYS = ("name", "task", "root", "bundled", "data", "metric", "submission", "rules")
 KEYS += ("sample_submission", "solution")
-DATA_KEYS = {
-    "csv": ("layout", "train", "test", "images", "id", "path", "target", "normal", "group", "mask"),
-    "folder": ("layout", "train", "test", "normal"),
-    "mvtec": ("layout", "train", "test", "normal", "mask"),
-}
-NORMAL_REMEDY = "List the target values that mean normal, as in normal: [good]."
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Where tables and images lie; a column is None where the layout or the competition has none.
-
-    train, test: csv: a table; folder and mvtec: a folder. Like `images`, relative to the root.
-    path: a column, or a template over columns such as "{split}/{id}.png" ("split" is "train" or "test",
-        unless the table has such a column).
-    normal: target values that mean normal; everything else is a defect.
-    mask: csv: a column of mask paths; mvtec: the folder of ground truth.
-    """
-
-    layout: str
-    train: str
-    test: str
-    images: str = "."
-    id: str | None = None
-    path: str | None = None
-    target: str | None = None
-    normal: tuple[str, ...] = ()
-    group: str | None = None
-    mask: str | None = None
-
-    def path_parts(self) -> list[tuple[str, str | None]]:
-        """`path` as (literal text, column that follows or None) pairs; a plain column is [("", column)]."""
-        if self.path is None:
-            return []
-        if "{" not in self.path:
-            return [("", self.path)]
-        return [(literal, column) for literal, column, _, _ in string.Formatter().parse(self.path)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubmissionSpec:
     """Grammar of a submission row.
 
-    columns: {"id": header, "value": header}, in the order in which they are written.
+    columns: {"id": header, "value": header}, in the order in which they are written. The format `counts` has
+        {"id": header} and may name a header a class (without one a class is its own header); `coco` may have none.
     labels: {"normal": text, "anomalous": text}; what the format `label` writes.
     sample: absolute path of the competition's sample submission, or None: rows in test-table order.
+    options: what the format may be told beside (`src.submission.formats`); only what was given.
     """
 
     format: str
     columns: dict[str, str]
     labels: dict[str, str]
     sample: Path | None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,14 +95,15 @@ def load_competition(config: dict[str, Any], *, source: str | Path) -> Competiti
         top.fail("bundled", "true is for the samples that this project makes itself. Remove the line.")
     task = top.text("task", choices=TASKS)
     root = _root(top)
+    data = read_data(top, root, task)
     spec = Competition(
         name=name,
         task=task,
         root=root,
-        data=_data(top, root, task),
-        metric=_metric(top),
-        submission=_submission(top, root),
-        solution=_file(top, "solution", root),
+        data=data,
+        metric=_metric(top, task, data),
+        submission=_submission(top, root, data),
+        solution=file_below(top, "solution", root),
         rules=top.text("rules", "none", choices=RULES),
         bundled=bundled,
         source=Path(source),
@@ -194,84 +160,65 @@ def _root(top: Section) -> Path:
     return Path(os.path.normpath(REPOSITORY / path))  # not resolved: a linked root stays as the user wrote it
 
 
-def _data(top: Section, root: Path, task: str) -> DataSpec:
-    data = top.section("data", DATA_KEYS["csv"])
-    layout = data.text("layout", choices=LAYOUTS)
-    for key in DATA_KEYS["csv"]:
-        if key not in DATA_KEYS[layout] and data.given(key):
-            data.fail(key, f"the layout {layout} does not use it. Remove the line, or set it to null.")
-    table = layout == "csv"
-    target = data.optional_text("target")
-    if task == "anomaly" and layout != "mvtec" and (target or not table):
-        normal = data.texts("normal", remedy=NORMAL_REMEDY)
-    else:
-        normal = data.texts("normal", ("good",) if layout == "mvtec" else ())
-    spec = DataSpec(
-        layout=layout,
-        train=_relative(data, "train", root, REQUIRED if table else "train"),
-        test=_relative(data, "test", root, REQUIRED if table else "test"),
-        images=_relative(data, "images", root, "."),
-        id=data.text("id") if table else None,
-        path=data.text("path") if table else None,
-        target=target,
-        normal=normal,
-        group=data.optional_text("group"),
-        mask=data.optional_text("mask", "ground_truth" if layout == "mvtec" else None),
-    )
-    _check_template(data, spec)
-    if spec.train == spec.test:
-        data.fail("test", f"'{spec.test}' is the training data as well. Name what a submission is about.")
-    if not table and (_holds(spec.train, spec.test) or _holds(spec.test, spec.train)):
-        data.fail("test", f"the folders '{spec.train}' and '{spec.test}' lie in one another. Give two apart.")
-    return spec
+def _submission(top: Section, root: Path, data: DataSpec) -> SubmissionSpec:
+    from src.submission import formats
 
-
-def _holds(folder: str, path: str) -> bool:
-    return folder == "." or path.startswith(f"{folder}/")
-
-
-def _check_template(data: Section, spec: DataSpec) -> None:
-    remedy = 'Write a column, or a template such as "images/{id}.png".'
-    try:
-        parts = list(string.Formatter().parse(spec.path or ""))
-    except ValueError as error:
-        data.fail("path", f"'{spec.path}': {error}. {remedy}")
-    for _, column, form, conversion in parts:
-        if column == "" or form or conversion:
-            data.fail("path", f"'{spec.path}': braces hold the name of a column, nothing else. {remedy}")
-
-
-def _submission(top: Section, root: Path) -> SubmissionSpec:
-    from src.submission.formats import FORMATS
-
-    section = top.section("submission", ("format", "columns", "labels"))
-    form = section.text("format", choices=FORMATS)
-    columns = section.text_map("columns", ("id", "value"), remedy="As in columns: {id: id, value: score}.")
+    section = top.section("submission", ("format", "columns", "labels", "options"))
+    form = section.text("format", choices=formats.FORMATS)
     labels: dict[str, str] = {}
     if form == "label" or section.given("labels"):
         remedy = "As in labels: {normal: normal, anomalous: defect}."
         labels = section.text_map("labels", ("normal", "anomalous"), remedy=remedy)
-    sample = _file(top, "sample_submission", root)
-    return SubmissionSpec(format=form, columns=columns, labels=labels, sample=sample)
+    options = section.value("options", {})
+    if not isinstance(options, dict):
+        section.fail("options", f"expected keys with values, found {kind(options)}.")
+    check = getattr(formats, "check_options", None)
+    if check is not None:
+        options = check(form, options, section.fail)
+    return SubmissionSpec(
+        format=form,
+        columns=_columns(section, form, data),
+        labels=labels,
+        sample=file_below(top, "sample_submission", root),
+        options=dict(options),
+    )
 
 
-def _metric(top: Section) -> str:
-    from src.metrics.registry import get_metric
+def _columns(section: Section, form: str, data: DataSpec) -> dict[str, str]:
+    """The header: an id and a value; of the format `counts` an id and, where a class has another name, the classes."""
+    if form == "coco" and not section.given("columns"):
+        return {}
+    if form != "counts":
+        return section.text_map("columns", ("id", "value"), remedy="As in columns: {id: id, value: score}.")
+    remedy = "As in columns: {id: id}, where each class is a column of its own name, or {id: id, apple: apples}."
+    columns = {nfc(key): header for key, header in section.open_map("columns", remedy=remedy).items()}
+    if "id" not in columns:
+        section.fail("columns.id", f"not given. {remedy}")
+    if isinstance(data.classes, tuple):
+        for name in columns:
+            if name != "id" and name not in data.classes:
+                known = f"Classes: {', '.join(data.classes)}."
+                section.fail(f"columns.{name}", f"no class of that name.{nearest(name, data.classes)} {known}")
+    return columns
+
+
+def _metric(top: Section, task: str, data: DataSpec) -> str:
+    from src.metrics.registry import METRICS, get_metric
 
     name = top.text("metric")
     try:
-        return get_metric(name).name
+        metric = get_metric(name)
     except ProjectError as error:
         top.fail("metric", str(error))
+    if _task_of(metric) != task:
+        names = ", ".join(known for known, other in METRICS.items() if _task_of(other) == task)
+        top.fail("metric", f"'{name}' is for the task {_task_of(metric)}. For {task}: {names or 'none yet'}.")
+    if metric.needs == "boxes" and data.layout == "csv" and data.boxes is None:
+        counting = ", ".join(known for known, other in METRICS.items() if other.needs == "counts")
+        problem = f"'{name}' compares boxes, and the data give counts alone. Name data.boxes, or count: {counting}."
+        top.fail("metric", problem)
+    return metric.name
 
 
-def _relative(section: Section, key: str, root: Path, default: Any) -> str:
-    text = section.text(key, default)
-    relative = relative_under(text, str(root))
-    if relative is None:
-        section.fail(key, f"'{text}' leaves the root {root}. Give a path below the root, or another root.")
-    return relative
-
-
-def _file(section: Section, key: str, root: Path) -> Path | None:
-    return locate(root, _relative(section, key, root, REQUIRED)) if section.given(key) else None
+def _task_of(metric: Any) -> str:
+    return getattr(metric, "task", "anomaly")

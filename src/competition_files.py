@@ -30,25 +30,95 @@ def check_files(spec: Competition) -> None:
             raise _absent(spec, "data.images", spec.images_root)
         for split in ("train", "test"):
             columns = [("data.path", column) for _, column in data.path_parts() if column != "split"]
-            names = ("id", "target", "group", "mask") if split == "train" else ("id",)
+            names = ("id", "target", "group", "mask", "tags") if split == "train" else ("id",)
             columns += [(f"data.{name}", getattr(data, name)) for name in names]
+            if split == "train":
+                columns += [pair for part in ("boxes", "counts") for pair in _object_columns(spec, part, file=None)]
             _check_table(spec, f"data.{split}", spec.locate(getattr(data, split)), columns)
+        for part in ("boxes", "counts"):
+            table = getattr(data, part)
+            if table is not None and table.file is not None:
+                columns = _object_columns(spec, part, file=table.file)
+                _check_table(spec, f"data.{part}.file", spec.locate(table.file), columns)
+    elif data.layout in ("coco", "voc", "yolo"):
+        _check_annotated(spec)
     else:
         for split in ("train", "test"):
-            folder = spec.locate(getattr(data, split))
-            if not folder.is_dir():
-                raise _absent(spec, f"data.{split}", folder)
-    if spec.submission.sample is not None:
-        header = _check_table(spec, "sample_submission", spec.submission.sample, [])
-        if header != list(spec.submission.columns.values()):
-            raise spec.error(
-                "submission.columns",
-                f"{spec.submission.sample} has the columns {', '.join(header)}, and this file says "
-                f"{', '.join(spec.submission.columns.values())}. Write the sample's, in its order.",
-            )
-    if spec.solution is not None:
+            _check_folder(spec, f"data.{split}", getattr(data, split))
+    if isinstance(data.classes, str):
+        _check_file(spec, "data.classes", spec.locate(data.classes))
+    _check_sample(spec)
+    if spec.solution is not None and spec.task == "detection":
+        _check_file(spec, "solution", spec.solution)
+    elif spec.solution is not None:
         columns = zip(("data.id", "data.target"), spec.solution_columns, strict=True)
         _check_table(spec, "solution", spec.solution, columns)
+
+
+def _object_columns(spec: Competition, part: str, *, file: str | None) -> list[tuple[str, str]]:
+    """The columns of data.boxes or data.counts, as (key, column), if these stand in `file` (None: the train table)."""
+    table = getattr(spec.data, part)
+    if table is None or table.file != file:
+        return []
+    columns = table.columns or ()
+    pairs = [(f"data.{part}.columns", name) for name in (columns.values() if part == "counts" else columns)]
+    pairs += [(f"data.{part}.{name}", getattr(table, name, None)) for name in ("id", "label", "count")]
+    return [(key, column) for key, column in pairs if column is not None]
+
+
+def _check_annotated(spec: Competition) -> None:
+    """coco: two JSON files and folders of images; voc, yolo: folders or lists, and voc's folder of annotations."""
+    data = spec.data
+    for split in ("train", "test"):
+        name = getattr(data, split)
+        if data.layout == "coco":
+            _check_file(spec, f"data.{split}", spec.locate(name))
+            _check_folder(spec, "data.images", data.images_of(split))
+        elif data.listed(split):
+            _check_file(spec, f"data.{split}", spec.locate(name))
+            if data.layout == "voc":
+                _check_folder(spec, "data.images", data.images)
+        else:
+            _check_folder(spec, f"data.{split}", name)
+    if data.layout == "voc":
+        _check_folder(spec, "data.annotations", data.annotations)
+
+
+def _check_sample(spec: Competition) -> None:
+    """The sample submission: there, and with the header that the spec says. A JSON one has none."""
+    path, columns = spec.submission.sample, spec.submission.columns
+    if path is None:
+        return
+    if path.suffix.lower() == ".json" or spec.submission.format == "coco":
+        _check_file(spec, "sample_submission", path)
+        return
+    header = _check_table(spec, "sample_submission", path, [])
+    if spec.submission.format == "counts":
+        classes = spec.data.classes if isinstance(spec.data.classes, tuple) else ()
+        named = {*columns.values(), *(name for name in classes if name not in columns)}
+        if not named - set(header) and (not classes or len(named) == len(header)):
+            return
+        wanted = ", ".join([columns["id"], *(columns.get(name, name) for name in classes)])
+        remedy = "Write columns: {id: …, class: header}, a pair for each class whose header is not its name."
+    else:
+        if header == list(columns.values()):
+            return
+        wanted, remedy = ", ".join(columns.values()), "Write the sample's, in its order."
+    raise spec.error(
+        "submission.columns",
+        f"{path} has the columns {', '.join(header)}, and this file says {wanted}. {remedy}",
+    )
+
+
+def _check_folder(spec: Competition, key: str, name: str) -> None:
+    folder = spec.locate(name)
+    if not folder.is_dir():
+        raise _absent(spec, key, folder)
+
+
+def _check_file(spec: Competition, key: str, path: Path) -> None:
+    if not path.is_file():
+        raise _absent(spec, key, path)
 
 
 def _check_table(spec: Competition, key: str, path: Path, columns: Iterable[tuple[str, str | None]]) -> list[str]:
@@ -68,6 +138,8 @@ def _check_table(spec: Competition, key: str, path: Path, columns: Iterable[tupl
 def _absent(spec: Competition, key: str, path: Path) -> ProjectError:
     """What to say of a table or folder that is not where the spec says."""
     if path.is_dir():
+        if spec.task == "detection":
+            return spec.error(key, f"{path} is a folder, and a file is needed here.")
         return spec.error(key, f"{path} is a folder, and a table is needed. Images alone: layout: folder.")
     if path.is_file():
         return spec.error(key, f"{path} is a file, and a folder is needed here.")

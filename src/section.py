@@ -79,8 +79,21 @@ class Section:
             inner._get(name, REQUIRED, remedy)
         return {name: inner._scalar(name, value) for name, value in inner.values.items()}
 
+    def open_map(self, key: str, *, remedy: str) -> dict[str, str]:
+        """A mapping of any keys, keys and values as texts, in the order written; not empty."""
+        values = self._get(key, REQUIRED, remedy)
+        if not isinstance(values, dict) or not values:
+            self.fail(key, f"expected keys with values, found {kind(values)}. {remedy}".rstrip())
+        inner = Section(values, values, self.source, f"{self.prefix}{key}.")
+        return {inner._scalar(str(name), name): inner._scalar(str(name), value) for name, value in values.items()}
+
     def given(self, key: str) -> bool:
         return self.values.get(key) is not None
+
+    def value(self, key: str, default: Any) -> Any:
+        """Whatever stands there, for a key of which several types are legal; null is not given."""
+        found = self._get(key, default, "")
+        return default if found is None else found
 
     def _get(self, key: str, default: Any, remedy: str) -> Any:
         value = self.values.get(key, default)
