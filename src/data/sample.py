@@ -77,10 +77,10 @@ def _version_of(root: Path) -> str | None:
 
 
 def recipe_version(name: str) -> str:
-    """A hash of the recipe's own source: an edited recipe makes a new sample."""
+    """A hash of the recipe's own source: an edited recipe makes a new sample. Competitions of one recipe share it."""
     if name not in RECIPES:
         raise ProjectError(f"there is no bundled sample {name!r}.{nearest(name, RECIPES)} Known: {', '.join(RECIPES)}.")
-    sources = [Path(__file__), Path(__file__).with_name(f"{name}.py")]
+    sources = [Path(__file__), *(Path(__file__).with_name(f"{module}.py") for module in SOURCES[name])]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
@@ -127,7 +127,23 @@ def _make_anomaly(folder: Path) -> None:
     test[["id"]].assign(score=0.5).to_csv(folder / "sample_submission.csv", index=False)
 
 
-RECIPES: dict[str, Callable[[Path], None]] = {"sample_anomaly": _make_anomaly}
+def _make_detection(folder: Path) -> None:
+    """Pictures with objects, their boxes and their counts: one folder for two competitions."""
+    from src.data import sample_detection as recipe
+
+    recipe.write(folder)
+
+
+RECIPES: dict[str, Callable[[Path], None]] = {
+    "sample_anomaly": _make_anomaly,
+    "sample_detection": _make_detection,
+    "sample_counting": _make_detection,
+}
+SOURCES = {  # the modules beside this one that a recipe is made of
+    "sample_anomaly": ("draws", "sample_anomaly"),
+    "sample_detection": ("draws", "sample_objects", "sample_detection"),
+    "sample_counting": ("draws", "sample_objects", "sample_detection"),
+}
 
 
 def main() -> int:

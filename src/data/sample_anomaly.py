@@ -3,20 +3,21 @@
 Brick, grass and gravel are photographs that scikit-image ships in its wheel (512 x 512, grey, public domain). Each is
 cut into a 2 x 2 board of disjoint windows; every picture is a crop inside one window, and a window belongs either to
 train (three of each photograph) or to test (one). So no test picture shows a pixel of a training picture, and the
-`group` column of train.csv (the window) lets a cross-validation keep the same distance between its folds. Foreign matter
-alone is not so kept apart: it is cut from smaller photographs (coins, a page, a text) that are mirrored up to size.
+`group` column of train.csv (the window) lets a cross-validation keep the same distance between its folds. Foreign
+matter alone is not so kept apart: it is cut from smaller photographs (coins, a page, a text) mirrored up to size.
 
 The pixel arrays are the same on every machine: random numbers are raw Philox words (the one numpy stream that is
 frozen by contract), and pictures are made with + - * / and square roots on float64 only, which IEEE 754 rounds in one
 way (no sin, exp or power, no matrix product, no float sum). The JPEG bytes may differ between encoder versions.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from src.data.draws import Draws
 
 SIZE = 224  # pixels, height and width of a picture
 SEED = 20240607
@@ -34,37 +35,6 @@ TEST_CELLS = {  # (row, column) on the board
 KINDS = ("scratch", "stain", "foreign", "hole", "bend")
 TRAIN_NORMAL, TEST_NORMAL = 240, 95
 TRAIN_DEFECTS, TEST_DEFECTS = 4, 13  # of each kind
-
-
-class Draws:
-    """A stream of uniform numbers that depends on its key alone."""
-
-    def __init__(self, *key: object) -> None:
-        digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
-
-    def words(self, count: int) -> np.ndarray:
-        """`count` raw 64-bit words."""
-        return self._bits.random_raw(count)
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        return low + (high - low) * (int(self.words(1)[0] >> np.uint64(11)) * 2.0**-53)
-
-    def integer(self, count: int) -> int:
-        """0 .. count - 1."""
-        return int(self.uniform() * count)
-
-    def sign(self) -> float:
-        return 1.0 if self.integer(2) else -1.0
-
-    def shuffle(self, items: list) -> list:
-        keys = self.words(len(items))
-        return [items[i] for i in np.argsort(keys, kind="stable")]
-
-    def noise(self, *shape: int) -> np.ndarray:
-        """Near-normal noise of unit variance: the sum of four 16-bit uniforms (Irwin-Hall)."""
-        parts = self.words(int(np.prod(shape))).view(np.uint16).reshape(*shape, 4)
-        return (parts.astype(np.int64).sum(-1) - 2 * 65535) * (3.0**0.5 / 65536.0)
 
 
 class Picture(NamedTuple):

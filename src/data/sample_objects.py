@@ -1,0 +1,488 @@
+"""Drawings of the bundled detection sample: six classes, and the look-alikes that are none of them.
+
+A drawing is made of polygons in the object's own frame (x right, y down, about -1 .. 1), filled on a canvas OVER times
+too fine and averaged down, then rounded off by light: its outline, softened, serves as a height, and the slope of that
+height is what the light sees. Every proportion and colour is drawn anew for every object.
+"""
+
+from collections.abc import Callable, Sequence
+from math import cos, pi, sin
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from src.data.draws import Draws
+
+OVER = 3  # canvas pixels along a picture pixel
+SHIFT = 4  # fractional bits of a polygon's corners
+MARGIN = 0.12  # free space around an object, share of its longer side
+
+Points = Sequence[tuple[float, float]]
+Colour = tuple[float, float, float]
+
+
+class Cutout(NamedTuple):
+    """One drawn object: `colour` H x W x 3 float32 RGB in [0, 1], `alpha` H x W float32 coverage in [0, 1]."""
+
+    colour: np.ndarray
+    alpha: np.ndarray
+
+
+class Canvas:
+    """Filled polygons in object coordinates, turned, mirrored and slanted by `matrix` (2 x 2)."""
+
+    def __init__(self, matrix: np.ndarray, size: float, sketch: Callable[["Canvas"], None]) -> None:
+        """Runs `sketch` twice: to measure how far it reaches, then to paint it with `size` pixels as longer side."""
+        self._matrix = matrix
+        self._reach: list[np.ndarray] | None = []
+        sketch(self)
+        reached = np.concatenate(self._reach)
+        low, high = reached.min(0), reached.max(0)
+        scale = size * OVER / (high - low).max()
+        border = int(np.ceil(size * MARGIN)) + 1
+        height, width = (int(np.ceil(side * scale / OVER)) + 2 * border for side in (high - low)[::-1])
+        self._scale = scale
+        self._offset = np.array([width, height]) * OVER / 2 - (low + high) / 2 * scale
+        self.mask = np.zeros((height * OVER, width * OVER), np.uint8)
+        self.colour = np.zeros((height * OVER, width * OVER, 3), np.uint8)
+        self._reach = None
+        sketch(self)
+
+    def fill(self, points: Points, colour: Colour, *, clip: bool = False) -> None:
+        """A polygon; with `clip` only where something is painted already."""
+        placed = np.asarray(points, np.float64) @ self._matrix.T
+        if self._reach is not None:
+            if not clip:
+                self._reach.append(placed)
+            return
+        corners = np.rint((placed * self._scale + self._offset - 0.5) * (1 << SHIFT)).astype(np.int32)
+        value = tuple(int(round(255 * min(max(part, 0.0), 1.0))) for part in colour)
+        if clip:
+            part = np.zeros_like(self.mask)
+            cv2.fillPoly(part, [corners], 255, cv2.LINE_8, SHIFT)
+            self.colour[(part & self.mask) > 0] = value
+        else:
+            cv2.fillPoly(self.mask, [corners], 255, cv2.LINE_8, SHIFT)
+            cv2.fillPoly(self.colour, [corners], value, cv2.LINE_8, SHIFT)
+
+    def line(self, points: Points, width: float | Sequence[float], colour: Colour, *, clip: bool = False) -> None:
+        """A band along a path; one width, or one for each point."""
+        self.fill(band(points, width), colour, clip=clip)
+
+
+# --- polygons -------------------------------------------------------------------------------------------------------
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 2 * pi, n: int = 40) -> Points:
+    """Points of an elliptic arc; angles from the x axis towards y (clockwise as seen)."""
+    angles = [start + (stop - start) * step / n for step in range(n + 1)]
+    return [(x + rx * cos(angle), y + ry * sin(angle)) for angle in angles]
+
+
+def curve(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float], n: int = 12) -> Points:
+    """A quadratic Bezier curve from `a` towards `b` to `c`."""
+    steps = [step / n for step in range(n + 1)]
+    return [tuple((1 - t) ** 2 * a[i] + 2 * t * (1 - t) * b[i] + t * t * c[i] for i in (0, 1)) for t in steps]
+
+
+def band(points: Points, width: float | Sequence[float]) -> Points:
+    """Outline of a path of the given width."""
+    path = np.asarray(points, np.float64)
+    along = np.gradient(path, axis=0)
+    along /= np.maximum(np.sqrt((along * along).sum(1, keepdims=True)), 1e-9)
+    side = np.stack([-along[:, 1], along[:, 0]], 1) * (np.broadcast_to(width, len(path))[:, None] / 2)
+    return [*map(tuple, path + side), *map(tuple, (path - side)[::-1])]
+
+
+def star(points: int, inner: float, turn: float = 0.0) -> Points:
+    """A star with `points` tips at radius 1 and notches at radius `inner`; one tip is up."""
+    corners = []
+    for step in range(2 * points):
+        radius = inner if step % 2 else 1.0
+        angle = pi * step / points + turn
+        corners.append((radius * sin(angle), -radius * cos(angle)))
+    return corners
+
+
+# --- colour ---------------------------------------------------------------------------------------------------------
+
+
+def tone(hue: float, saturation: float, value: float) -> Colour:
+    """RGB in [0, 1] of a hue (0 red, 1/3 green, 2/3 blue, any number), saturation and value."""
+    sector = hue % 1.0 * 6
+    parts = []
+    for shift in (5, 3, 1):
+        k = (shift + sector) % 6
+        parts.append(value * (1 - saturation * min(max(min(k, 4 - k), 0.0), 1.0)))
+    return tuple(parts)
+
+
+def lighter(colour: Colour, share: float) -> Colour:
+    """Towards white, or towards black where `share` is negative."""
+    goal = 1.0 if share > 0 else 0.0
+    return tuple(part + abs(share) * (goal - part) for part in colour)
+
+
+def any_colour(draws: Draws) -> Colour:
+    """Anything from strong to pale to nearly white or dark."""
+    return tone(draws.uniform(), draws.pick([0.05, 0.35, 0.6, 0.75, 0.85]), draws.uniform(0.45, 0.95))
+
+
+def fruit_colour(draws: Draws) -> Colour:
+    """Reds, yellows and greens, which apples, and things that are none, come in."""
+    return tone(draws.pick([-0.02, 0.0, 0.02, 0.13, 0.22, 0.27]), draws.uniform(0.6, 0.88), draws.uniform(0.6, 0.9))
+
+
+def banana_colour(draws: Draws) -> Colour:
+    return tone(draws.uniform(0.12, 0.2), draws.uniform(0.55, 0.85), draws.uniform(0.75, 0.97))
+
+
+# --- the classes: each draws its proportions, then returns the sketch ---------------------------------------------------
+
+Sketch = Callable[[Canvas], None]
+
+
+def apple(draws: Draws) -> Sketch:
+    base, wide, dip = fruit_colour(draws), draws.uniform(0.92, 1.12), draws.uniform(0.26, 0.38)
+    blush, leaf_side, has_leaf = draws.uniform(-0.35, 0.35), draws.sign(), draws.chance(0.75)
+    stem = tone(0.08, 0.6, draws.uniform(0.25, 0.45))
+    green = tone(draws.uniform(0.25, 0.36), draws.uniform(0.5, 0.8), draws.uniform(0.35, 0.65))
+    lean, tall = draws.uniform(-0.25, 0.25), draws.uniform(0.45, 0.6)
+    freckles = [(draws.uniform(-0.6, 0.6), draws.uniform(-0.4, 0.7)) for _ in range(draws.integer(12))]
+
+    def radius(angle: float) -> float:  # measured from straight up
+        away = min(angle, 2 * pi - angle)
+        return 0.86 * (1 - dip / (1 + (away / 0.36) ** 4) - 0.13 / (1 + ((pi - away) / 0.3) ** 4))
+
+    steps = [2 * pi * step / 60 for step in range(60)]
+    outline = [(wide * radius(a) * sin(a), 0.12 - radius(a) * cos(a)) for a in steps]
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill(outline, base)
+        canvas.fill(
+            [(0.62 * x + 0.18 * leaf_side, 0.62 * y + 0.02) for x, y in outline], lighter(base, blush), clip=True
+        )
+        for x, y in freckles:
+            canvas.fill(ellipse(x, y, 0.035, 0.035, n=8), lighter(base, 0.45), clip=True)
+        canvas.fill(ellipse(0, -0.46, 0.24, 0.07, n=16), lighter(base, -0.45), clip=True)
+        canvas.line(curve((0, -0.4), (0, -0.7), (lean, -0.5 - tall)), [0.1 + 0.05 * s / 12 for s in range(13)], stem)
+        if has_leaf:
+            tip = (leaf_side * 0.72, -0.98)
+            upper = curve((0.03 * leaf_side, -0.62), (leaf_side * 0.22, -1.12), tip)
+            lower = curve(tip, (leaf_side * 0.55, -0.55), (0.03 * leaf_side, -0.62))
+            canvas.fill([*upper, *lower], green)
+            canvas.line([(0.05 * leaf_side, -0.64), tip], 0.035, lighter(green, 0.35), clip=True)
+
+    return sketch
+
+
+def banana(draws: Draws) -> Sketch:
+    base, span, thick = banana_colour(draws), draws.uniform(1.9, 2.7), draws.uniform(0.4, 0.56)
+    tip = tone(0.09, 0.5, draws.uniform(0.2, 0.4))
+    angles = [pi / 2 - span / 2 + span * step / 40 for step in range(41)]
+    line = [(cos(a), sin(a)) for a in angles]
+    widths = [thick * (0.34 + 0.66 * min(1.0, 2.6 * t * (1 - t) * 1.5)) for t in (step / 40 for step in range(41))]
+    stem = [(cos(a), sin(a)) for a in (angles[0] - 0.22, angles[0] - 0.1, angles[0] + 0.03)]
+    spots = [(draws.uniform(0.1, 0.9), draws.uniform(-0.3, 0.3)) for _ in range(draws.pick([0, 0, 3, 7]))]
+    ridge = draws.uniform(0.1, 0.28)
+
+    def along(share: float, across: float) -> tuple[float, float]:
+        angle = angles[0] + span * share
+        return (1 + across * thick) * cos(angle), (1 + across * thick) * sin(angle)
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.line(stem, [0.13, 0.13, 0.2], lighter(tip, 0.12))
+        canvas.line(line, widths, base)
+        edge = [along(t / 30, ridge) for t in range(31)] + [along(t / 30, 0.7) for t in range(30, -1, -1)]
+        canvas.fill(edge, lighter(base, -0.2), clip=True)
+        for share, across in spots:
+            canvas.fill(ellipse(*along(share, across), 0.05, 0.03, n=10), tip, clip=True)
+        canvas.line([along(0.965, 0), along(1.0, 0)], 0.2, tip)
+
+    return sketch
+
+
+def cup(draws: Draws) -> Sketch:
+    base, side = any_colour(draws), draws.sign()
+    half, foot, tall, squash = (
+        draws.uniform(0.55, 0.72),
+        draws.uniform(0.66, 1.0),
+        draws.uniform(1.1, 1.5),
+        draws.uniform(0.2, 0.4),
+    )
+    kind, second = draws.integer(4), any_colour(draws)
+    inside = tone(0.07, 0.7, 0.3) if draws.chance(0.6) else lighter(base, -0.4)
+    top, bottom = -tall / 2, tall / 2
+    ring = draws.uniform(0.15, 0.2)
+
+    def across(y: float) -> float:
+        return half * (1 + (foot - 1) * (y - top) / tall)
+
+    handle_x = side * across(0) * 0.92
+    handle = ellipse(handle_x, -0.02, 0.48, 0.36 * tall / 1.2, -pi / 2, pi / 2)
+    handle = [(handle_x + side * abs(x - handle_x), y) for x, y in handle]
+
+    def belt(y0: float, y1: float) -> Points:
+        lower = ellipse(0, y1, across(y1), across(y1) * squash, 0, pi, 20)
+        return [*lower, *ellipse(0, y0, across(y0), across(y0) * squash, pi, 0, 20)]
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.line(handle, ring, lighter(base, -0.12))
+        canvas.fill(
+            [(-half, top), *ellipse(0, bottom, half * foot, half * foot * squash, pi, 0, 20), (half, top)], base
+        )
+        if kind == 1:
+            canvas.fill(belt(top + 0.35 * tall, top + 0.62 * tall), second, clip=True)
+        elif kind == 2:
+            for step in range(3):
+                y = top + (0.22 + 0.24 * step) * tall
+                canvas.fill(belt(y, y + 0.09 * tall), second, clip=True)
+        elif kind == 3:
+            for step in range(6):
+                x, y = (step % 3 - 1) * 0.52 * half, (step // 3 - 0.1) * 0.38 * tall
+                canvas.fill(ellipse(x, y + 0.12, 0.11, 0.13, n=12), second, clip=True)
+        canvas.fill(ellipse(0, top, half, half * squash), lighter(base, 0.35))
+        canvas.fill(ellipse(0, top + 0.01, half * 0.86, half * squash * 0.82), inside, clip=True)
+
+    return sketch
+
+
+def fish(draws: Draws) -> Sketch:
+    base, second = any_colour(draws), any_colour(draws)
+    deep, fork, tail = draws.uniform(0.4, 0.62), draws.uniform(0.1, 0.3), draws.uniform(0.42, 0.6)
+    stripes = draws.pick([0, 0, 2, 3, 4])
+    belly = not stripes and draws.chance(0.8)
+    fin = lighter(second, -0.1) if draws.chance(0.5) else lighter(base, -0.25)
+    back, height = draws.uniform(0.5, 0.8), draws.uniform(0.25, 0.45)
+    body = [
+        *curve((-1, 0.04), (-0.35, -deep * 1.9), (0.75, 0), 24),
+        *curve((0.75, 0), (-0.35, deep * 1.9), (-1, 0.04), 24),
+    ]
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill([(0.55, 0), (1.15, -tail), (1.15 - fork, 0), (1.15, tail)], fin)
+        canvas.fill(
+            [*curve((-0.5, -deep * 0.75), (0.0, -deep - height), (back * 0.6, -deep - height * 0.6)), (0.4, -0.1)], fin
+        )
+        canvas.fill([(-0.1, deep * 0.7), (0.25, deep + height * 0.6), (0.35, deep * 0.4)], fin)
+        canvas.fill(body, base)
+        if belly:
+            canvas.fill([(-1, 0.15), (0.75, 0.08), (0.2, deep), (-0.7, deep)], lighter(base, 0.4), clip=True)
+        for step in range(stripes):
+            x = -0.3 + step * 0.26
+            canvas.line(curve((x, -1), (x + 0.14, 0), (x, 1)), 0.11, second, clip=True)
+        canvas.line(curve((-0.5, -0.42), (-0.32, 0), (-0.5, 0.42)), 0.045, lighter(base, -0.4), clip=True)
+        canvas.fill(ellipse(0.0, 0.1, 0.16, 0.1, n=16), fin, clip=True)
+        canvas.fill(ellipse(-0.68, -0.1, 0.115, 0.115, n=16), (0.96, 0.96, 0.93), clip=True)
+        canvas.fill(ellipse(-0.7, -0.1, 0.06, 0.06, n=12), (0.05, 0.05, 0.06), clip=True)
+
+    return sketch
+
+
+def five_star(draws: Draws) -> Sketch:
+    gold = tone(draws.uniform(0.1, 0.16), draws.uniform(0.6, 0.9), draws.uniform(0.75, 0.97))
+    return _star(draws, 5, gold if draws.chance(0.5) else any_colour(draws), draws.uniform(0.38, 0.52))
+
+
+def _star(draws: Draws, tips: int, base: Colour, inner: float) -> Sketch:
+    corners, kind, rim = star(tips, inner), draws.integer(3), draws.uniform(0.65, 0.8)
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill(corners, base if kind != 1 else lighter(base, -0.35))
+        if kind == 1:
+            canvas.fill([(rim * x, rim * y) for x, y in corners], lighter(base, 0.15), clip=True)
+        elif kind == 2:
+            for step in range(0, 2 * tips, 2):
+                canvas.fill([(0, 0), corners[step], corners[step + 1]], lighter(base, -0.28), clip=True)
+
+    return sketch
+
+
+def umbrella(draws: Draws) -> Sketch:
+    base, second = any_colour(draws), any_colour(draws)
+    if draws.chance(0.4):
+        second = lighter(base, draws.pick([-0.3, 0.45]))
+    panels, rise, bite = draws.pick([4, 5, 6]), draws.uniform(0.72, 0.95), draws.uniform(0.1, 0.17)
+    wood = tone(0.08, draws.uniform(0.2, 0.6), draws.uniform(0.2, 0.55))
+    shaft, hook = draws.uniform(0.85, 1.05), draws.sign()
+    ends = [-cos(pi * step / panels) for step in range(panels + 1)]  # seen from the side: panels narrow outwards
+    hem: list[tuple[float, float]] = []
+    for left, right in zip(ends, ends[1:], strict=False):
+        hem.extend(ellipse((left + right) / 2, 0, (right - left) / 2, bite, pi, 2 * pi, 10))
+
+    def sketch(canvas: Canvas) -> None:
+        bow = ellipse(hook * 0.16, shaft - 0.12, 0.16, 0.17, 0, pi, 16)
+        bow = bow[::-1] if hook > 0 else bow
+        canvas.line([(0, -0.4), (0, shaft - 0.12), *bow[1:]], 0.1, wood)
+        canvas.line([(0, -rise - 0.16), (0, -rise + 0.2)], 0.09, wood)
+        canvas.fill([*ellipse(0, 0, 1, rise, 0, -pi), *hem], base)
+        for step in range(1, panels, 2):
+            left, right = ends[step], ends[step + 1]
+            sides = [*_rib(left, rise), *_rib(right, rise)[::-1]]
+            canvas.fill(sides, second, clip=True)
+        for end in ends[1:-1]:
+            canvas.line(_rib(end, rise), 0.035, lighter(base, -0.4), clip=True)
+
+    return sketch
+
+
+def _rib(x: float, rise: float) -> Points:
+    """From the hem at `x` to the top of a canopy."""
+    return [(x * cos(angle), -rise * sin(angle)) for angle in (pi / 2 * step / 12 for step in range(13))]
+
+
+# --- what is no class -----------------------------------------------------------------------------------------------
+
+
+def ball(draws: Draws) -> Sketch:
+    base = fruit_colour(draws) if draws.chance(0.6) else any_colour(draws)
+    second, kind = any_colour(draws), draws.integer(3)
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill(ellipse(0, 0, 1, 1), base)
+        if kind == 1:
+            canvas.fill(
+                [*ellipse(0, 0, 0.4, 1, pi / 2, -pi / 2), *ellipse(0, 0, 0.1, 1, -pi / 2, pi / 2)], second, clip=True
+            )
+        elif kind == 2:
+            canvas.line([(-1, 0.1), (1, -0.1)], 0.3, second, clip=True)
+
+    return sketch
+
+
+def moon(draws: Draws) -> Sketch:
+    base = banana_colour(draws) if draws.chance(0.6) else any_colour(draws)
+    inner = draws.uniform(0.25, 0.6)
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill([*ellipse(0, 0, 1, 1, -pi / 2, pi / 2), *ellipse(0, 0, inner, 1, pi / 2, -pi / 2)], base)
+
+    return sketch
+
+
+def other_star(draws: Draws) -> Sketch:
+    tips = draws.pick([3, 4, 8, 10])
+    inner = {3: 0.36, 4: 0.4, 8: 0.68, 10: 0.75}[tips] * draws.uniform(0.9, 1.1)
+    return _star(draws, tips, any_colour(draws), inner)
+
+
+def can(draws: Draws) -> Sketch:
+    base, second, half = any_colour(draws), any_colour(draws), draws.uniform(0.4, 0.6)
+    squash, belt, lid = draws.uniform(0.2, 0.4), draws.chance(0.5), lighter((0.7, 0.7, 0.72), draws.uniform(-0.2, 0.2))
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill([(-half, -0.8), *ellipse(0, 0.7, half, half * squash, pi, 0, 20), (half, -0.8)], base)
+        if belt:
+            canvas.fill([(-half, -0.2), (half, -0.2), (half, 0.4), (-half, 0.4)], second, clip=True)
+        canvas.fill(ellipse(0, -0.8, half, half * squash), lid)
+
+    return sketch
+
+
+def bowl(draws: Draws) -> Sketch:
+    base, second, deep = any_colour(draws), any_colour(draws), draws.uniform(0.7, 1.0)
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill(ellipse(0, 0, 1, deep, 0, pi), base)
+        canvas.line([(-1, 0.07), (1, 0.07)], 0.14, second, clip=True)
+
+    return sketch
+
+
+def lens(draws: Draws) -> Sketch:
+    base, deep, vein = any_colour(draws), draws.uniform(0.5, 1.0), draws.chance(0.5)
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill([*curve((-1, 0), (0, -deep), (1, 0), 20), *curve((1, 0), (0, deep), (-1, 0), 20)], base)
+        if vein:
+            canvas.line([(-1, 0), (1, 0)], 0.06, lighter(base, 0.35), clip=True)
+
+    return sketch
+
+
+def block(draws: Draws) -> Sketch:
+    base, wide = any_colour(draws), draws.uniform(0.5, 1.0)
+    corners = [(-wide, -1), (wide, -1), (wide, 1), (-wide, 1)]
+    if draws.chance(0.4):
+        corners = [(0, -1), (wide, 0.9), (-wide, 0.9)]
+    second = lighter(base, draws.pick([-0.3, 0.35]))
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.fill(corners, base)
+        canvas.fill([(0, -1), (1, -1), (1, 1), (0, 1)], second, clip=True)
+
+    return sketch
+
+
+def ring(draws: Draws) -> Sketch:
+    base, thick = any_colour(draws), draws.uniform(0.3, 0.55)
+    circle = ellipse(0, 0, 1, 1, 0.05, 2 * pi - 0.05)
+
+    def sketch(canvas: Canvas) -> None:
+        canvas.line(circle, thick, base)
+
+    return sketch
+
+
+CLASSES: dict[str, tuple[Callable[[Draws], Sketch], float]] = {  # the drawing, and how far it may lie over (radians)
+    "사과": (apple, 0.6),
+    "바나나": (banana, pi),
+    "컵": (cup, 0.4),
+    "물고기": (fish, 0.9),
+    "별": (five_star, pi),
+    "우산": (umbrella, 0.7),
+}
+OTHERS: dict[str, tuple[Callable[[Draws], Sketch], float]] = {
+    "ball": (ball, pi),
+    "moon": (moon, pi),
+    "star": (other_star, pi),
+    "can": (can, 0.4),
+    "bowl": (bowl, 0.7),
+    "lens": (lens, pi),
+    "block": (block, pi),
+    "ring": (ring, pi),
+}
+
+
+def draw(draws: Draws, kind: str, size: float, light: tuple[float, float]) -> Cutout:
+    """One object of a class or look-alike, `size` pixels along its longer side.
+
+    light: unit vector (x, y) towards the light; all objects of a picture share it.
+    """
+    make, lean = {**CLASSES, **OTHERS}[kind]
+    angle = draws.uniform(-lean, lean)
+    squeeze, slant, mirror = draws.uniform(0.84, 1.0), draws.uniform(-0.12, 0.12), draws.sign()
+    turn = np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])
+    canvas = Canvas(turn @ np.array([[mirror, slant], [0.0, squeeze]]), size, make(draws))
+    height, width = (side // OVER for side in canvas.mask.shape)
+    alpha = cv2.resize(canvas.mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    paint = np.where(canvas.mask[..., None] > 0, canvas.colour, 0)
+    colour = cv2.resize(paint, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    colour = colour / np.maximum(alpha, 1 / 255)[..., None]
+    return Cutout(np.clip(_lit(draws, colour, alpha, size, light), 0, 1), alpha)
+
+
+def _lit(draws: Draws, colour: np.ndarray, alpha: np.ndarray, size: float, light: tuple[float, float]) -> np.ndarray:
+    """Round the flat drawing off: slope light, a gloss, a rim, and an uneven surface."""
+    height, width = alpha.shape
+    spread = max(3, int(size * 0.28) | 1)
+    bulge = cv2.GaussianBlur(alpha, (spread, spread), 0)
+    down, across = np.gradient(bulge)
+    facing = -(across * light[0] + down * light[1]) * spread
+    y, x = np.mgrid[:height, :width]
+    ramp = ((x / width - 0.5) * light[0] + (y / height - 0.5) * light[1]) * draws.uniform(0.1, 0.5)
+    shade = 1 + draws.uniform(0.25, 0.55) * facing + ramp
+    edge = np.clip((bulge - 0.5) * 4, 0, 1)
+    shade = shade * (1 - draws.uniform(0.0, 0.5) * (1 - edge))
+    cells = max(2, int(size / draws.uniform(5, 14)))
+    coarse = draws.noise(cells, cells).astype(np.float32)
+    grain = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    shade = shade * (1 + draws.uniform(0.02, 0.12) * grain)
+    result = colour * shade[..., None]
+    gloss = draws.uniform(-0.25, 0.5)
+    if gloss > 0:
+        far = (x / width - 0.5 - 0.2 * light[0]) ** 2 + (y / height - 0.5 - 0.2 * light[1]) ** 2
+        spot = np.clip(1 - far / draws.uniform(0.008, 0.03), 0, 1) ** 2
+        result = result + (gloss * spot)[..., None]
+    return result
