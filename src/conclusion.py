@@ -1,19 +1,16 @@
 """The end of a run: merge the folds, tune, evaluate, submit, grade, report, log, and print the closing lines."""
 
 import datetime
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from src.ensemble import average_folds
-from src.evaluation import choose_threshold, evaluate
+from src.flows import flow_of
 from src.job import Job
 from src.manifest import data_hash
-from src.metrics.registry import get_metric
-from src.predictions import read_predictions, with_median_rows, write_predictions
+from src.predictions import read_predictions, write_predictions
 from src.runs import (
     RunFolder,
     config_hash,
@@ -26,7 +23,7 @@ from src.runs import (
     versions,
     write_record,
 )
-from src.tasks.anomaly import load_task
+from src.tasks.load import load_task
 
 
 @dataclass(frozen=True)
@@ -46,21 +43,23 @@ def conclude(job: Job, broken: list[dict[str, str]], weights: dict[str, Any]) ->
         weights: what run.json keeps of the pretrained weights.
     """
     run, config, clock = job.run, job.config, job.clock
+    flow = flow_of(config["task"])
     oof, test = merge_folds(job, broken)
     task = load_task(run.fold(job.folds[0]) / "best.ckpt")
     with clock.phase("evaluate"):
-        metrics = _metrics(job, oof, test, task.preprocess)
+        metrics = flow.measure(job, oof, test, task.preprocess)
     write_record(run.path / "metrics.json", metrics)
     record = _record(job, task, weights, broken)
     write_record(run.path / "run.json", record)
 
     made = None
     if config["submission"]:
-        from src.submission.build import submit
+        from src.submission.build import submit, suffix_of
 
         with clock.phase("submit"):
             ledger = in_repository(config["outputs"]) / "ledger.csv"
-            made = submit([run], job.competition, job.manifest, run.path / "submission.csv", ledger=ledger)
+            target = run.path / f"submission{suffix_of(job.competition)}"
+            made = submit([run], job.competition, job.manifest, target, ledger=ledger)
         record["submission"] = {"path": shown_path(made["path"]), "valid": True, "warnings": made["warnings"]}
     if config["report"]:
         from src.report import build_report
@@ -79,61 +78,24 @@ def conclude(job: Job, broken: list[dict[str, str]], weights: dict[str, Any]) ->
             )
     write_record(run.path / "run.json", {**record, "seconds": clock.seconds})
     job.loggers.summarize(metrics, oof, [run.fold(k) / "best.ckpt" for k in job.folds])
-    _print_closing(run, metrics, broken, made, report=config["report"])
+    _print_closing(run, flow.closing(metrics), broken, made, report=config["report"])
     return RunResult(run, metrics["metric"]["value"], made["path"] if made else None)
 
 
 def merge_folds(job: Job, broken: list[dict[str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write and answer the run's OOF rows and its test rows averaged over folds, unreadable test images filled."""
-    folder = job.run.predictions
+    flow, folder = flow_of(job.config["task"]), job.run.predictions
     parts = {
-        name: [read_predictions(job.run.fold(k) / f"{name}.parquet", "anomaly") for k in job.folds]
+        name: [read_predictions(job.run.fold(k) / f"{name}.parquet", flow.task) for k in job.folds]
         for name in ("oof", "test")
     }
     oof = pd.concat(parts["oof"], ignore_index=True)
-    test = _fill_broken(average_folds(parts["test"], folder), oof, broken)
-    metadata = {"task": "anomaly", "run": job.run.path.name}
-    write_predictions(folder / "oof.parquet", oof, "anomaly", metadata)
-    write_predictions(folder / "test.parquet", test, "anomaly", metadata)
+    unread = [image["id"] for image in broken if image["split"] == "test"]
+    test = flow.fill_unread(flow.merge_test(parts["test"], folder), unread, oof, job.manifest)
+    metadata = {"run": job.run.path.name, **flow.metadata(job.manifest)}
+    write_predictions(folder / "oof.parquet", oof, flow.task, metadata)
+    write_predictions(folder / "test.parquet", test, flow.task, metadata)
     return oof, test
-
-
-def _fill_broken(test: pd.DataFrame, oof: pd.DataFrame, broken: list[dict[str, str]]) -> pd.DataFrame:
-    """Give each unreadable test image the median out-of-fold score: a submission needs every row.
-
-    Where no row was held out there is no such score, and the median of the other test rows stands in, said aloud.
-    """
-    missing = [image["id"] for image in broken if image["split"] == "test"]
-    if not missing:
-        return test
-    filled = with_median_rows(test, missing, oof)
-    print(
-        f"WARNING   {len(missing)} test image(s) could not be read and got the "
-        f"{'training' if len(oof) else 'test'} median score {filled['score'].iloc[-1]:.4g}: {', '.join(missing[:5])}"
-    )
-    return filled
-
-
-def _metrics(job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:
-    """The content of metrics.json."""
-    metric = get_metric(job.competition.metric)
-    target = job.config["threshold"]["target_false_alarm"]
-    threshold = choose_threshold(oof, job.train_rows, metric.name, target)
-    figures = functools.partial(
-        evaluate,
-        metric=metric.name,
-        threshold=threshold.value if threshold else None,
-        folder=job.run.predictions,
-        spec=spec,
-    )
-    whole = figures(oof, job.train_rows)
-    return {
-        "metric": {"name": metric.name, "value": whole.get("metric"), "mode": metric.mode},
-        "oof": whole,
-        "folds": [{"fold": k, **figures(oof[oof["fold"] == k], job.train_rows)} for k in job.folds],
-        "threshold": threshold.to_dict() if threshold else None,
-        "graded": figures(test, job.solution) if job.solution is not None else None,
-    }
 
 
 def _record(job: Job, task: Any, weights: dict[str, Any], broken: list[dict[str, str]]) -> dict[str, Any]:
@@ -160,31 +122,22 @@ def _record(job: Job, task: Any, weights: dict[str, Any], broken: list[dict[str,
 
 def _print_closing(
     run: RunFolder,
-    metrics: dict[str, Any],
+    lines: list[tuple[str, str]],
     broken: list[dict[str, str]],
     submission: dict[str, Any] | None,
     *,
     report: bool,
 ) -> None:
-    """The last lines: what was set aside, the run, the OOF metric, the graded score, the submission."""
+    """The last lines: what was set aside, the run, the task's own (OOF metric, graded score), the submission."""
     for image in broken[:5]:
         print(f"set aside {image['split']} image {image['id']}: {image['reason']}")
     if len(broken) > 5:
         print(f"set aside {len(broken) - 5} more unreadable images; all are listed in the report")
-    name, value = metrics["metric"]["name"], metrics["metric"]["value"]
-    threshold = metrics["threshold"]
     print(f"run       {run.shown()}")
     if report:
         print(f"report    {run.shown()}/report.html")
-    if value is not None:
-        print(f"OOF       {name} {value:.4f}")
-    else:
-        print(f"OOF       {name} undefined: no labelled defect among the held-out rows")
-    if threshold:
-        how = "tuned on OOF" if threshold["source"] == "oof" else "from held-out normal scores"
-        print(f"threshold {threshold['value']:.6g} ({how})")
-    if metrics["graded"] and metrics["graded"].get("metric") is not None:
-        print(f"graded    {name} {metrics['graded']['metric']:.4f} (on the solution)")
+    for label, text in lines:
+        print(f"{label:<9} {text}")
     if submission:
         for warning in submission["warnings"]:
             print(f"warning   {warning}")

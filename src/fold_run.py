@@ -12,11 +12,14 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from src.atomic import atomic_path
 from src.cli import interactive
 from src.data.datamodule import DataModule
+from src.flows import flow_of
 from src.job import Job
+from src.metrics.registry import get_metric
 from src.predictions import write_map, write_predictions
 from src.runs import write_record
-from src.tasks.anomaly import load_task
-from src.tasks.callbacks import GeneratorState, WholeCheckpointIO, progress_bar
+from src.schemas import schema_of
+from src.tasks.callbacks import GeneratorState, WholeCheckpointIO, averaging, progress_bar
+from src.tasks.load import load_task
 
 
 class PredictionWriter(Callback):
@@ -30,11 +33,9 @@ class PredictionWriter(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        for index, (name, score) in enumerate(zip(outputs.ids, outputs.scores.tolist(), strict=True)):
-            path = None
-            if outputs.maps is not None:
-                path = write_map(self.folder, f"{self.prefix}_{len(self.rows):06d}", outputs.maps[index, 0].numpy())
-            self.rows.append({"id": name, "fold": self.fold, "score": score, "probs": None, "map": path})
+        first = len(self.rows)
+        rows = outputs.rows(lambda index, plane: write_map(self.folder, f"{self.prefix}_{first + index:06d}", plane))
+        self.rows += [{**row, "fold": self.fold} for row in rows]
 
 
 class FoldRun:
@@ -42,6 +43,7 @@ class FoldRun:
 
     def __init__(self, job: Job, fold: int) -> None:
         self.job, self.fold, self.folder = job, fold, job.run.fold(fold)
+        self.flow = flow_of(job.config["task"])
 
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -61,12 +63,12 @@ class FoldRun:
         last = self.folder / "last.ckpt"
         resume_from = str(last) if self.job.config["resume"] and last.is_file() else None
         data.setup("fit")
-        both_classes = data.val_rows()["label"].dropna().nunique() == 2  # else epochs cannot be compared
-        best = self._best_checkpoint() if both_classes else None
+        mode = self.flow.monitor_mode(get_metric(self.job.competition.metric), data.val_rows())
+        best = self._best_checkpoint(mode) if mode and not task.zero_shot else None
         checkpoints = [self._last_checkpoint(), *([best] if best else [])]
-        trainer = make_trainer(
-            self.job.config, task, [*checkpoints, GeneratorState()], self.job.loggers.for_fold(self.fold)
-        )
+        # the averaging stands before the checkpoints: what is saved as best is what was validated
+        callbacks = [*averaging(self.job.config["model"].get("ema")), *checkpoints, GeneratorState()]
+        trainer = make_trainer(self.job.config, task, callbacks, self.job.loggers.for_fold(self.fold))
         estimate = getattr(getattr(task, "network", None), "memory_estimate", None)
         if estimate is not None:
             images = len(data.train_rows())
@@ -87,13 +89,9 @@ class FoldRun:
             {"epochs": trainer.current_epoch, "best_validation_score": None if score is None else float(score)},
         )
 
-    def _best_checkpoint(self) -> ModelCheckpoint:
-        from src.metrics.registry import get_metric
-
-        metric = get_metric(self.job.competition.metric)
+    def _best_checkpoint(self, mode: str) -> ModelCheckpoint:
         return ModelCheckpoint(
-            dirpath=self.folder, filename="best", monitor="val/monitor",
-            mode=metric.mode if metric.needs == "score" else "max",  # see AnomalyTask.on_validation_epoch_end
+            dirpath=self.folder, filename="best", monitor="val/monitor", mode=mode,
             save_top_k=1, enable_version_counter=False, auto_insert_metric_name=False,
         )  # fmt: skip
 
@@ -115,7 +113,8 @@ class FoldRun:
             prefix=f"{part}_{self.fold}",
             fold=self.fold if part == "oof" else -1,
         )
-        write_predictions(target, frame, "anomaly", {"task": "anomaly", "run": self.job.run.path.name})
+        metadata = {"run": self.job.run.path.name, **self.flow.metadata(self.job.manifest)}
+        write_predictions(target, frame, self.flow.task, metadata)
 
 
 def predict_rows(
@@ -127,12 +126,26 @@ def predict_rows(
     prefix: str,
     fold: int,
 ) -> pd.DataFrame:
-    """Predict a loader's batches as rows of the prediction store; maps go to `folder`/maps."""
+    """Predict a loader's batches as rows of the prediction store; maps go to `folder`/maps.
+
+    An image that was cut into tiles is one row again.
+    """
     writer = PredictionWriter(folder, prefix, fold)
     if loader:  # an empty list where no row is held out
         trainer = make_trainer(config, task, [writer], [])
         trainer.predict(task, dataloaders=loader, return_predictions=False)
-    return pd.DataFrame(writer.rows, columns=["id", "fold", "score", "probs", "map"])
+    rows = task.joined(writer.rows) if hasattr(task, "joined") else writer.rows
+    return pd.DataFrame(rows, columns=[column.name for column in schema_of(config["task"])])
+
+
+def epochs_of(config: dict[str, Any], task: Any) -> int:
+    """How many epochs a task is trained under a configuration; none where it knows without training."""
+    if getattr(task, "zero_shot", False):
+        return 0
+    settings, demanded = config["trainer"], dict(getattr(task, "trainer_arguments", {}))
+    if demanded.get("max_epochs") == 1:
+        return 1  # anomalib's own memory banks and zero-shot classes: a second pass is not defined for them
+    return settings["max_epochs"] or demanded.get("max_epochs") or config["model"].get("max_epochs") or 1
 
 
 def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], loggers: list[Any]) -> pl.Trainer:
@@ -140,25 +153,19 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
     settings = config["trainer"]
     demanded = dict(getattr(task, "trainer_arguments", {}))
     memory = getattr(task, "kind", None) == "memory"  # nothing to validate before its last pass
-    epochs = settings["max_epochs"] or demanded.get("max_epochs") or config["model"].get("max_epochs") or 1
-    if demanded.get("max_epochs") == 1:
-        epochs = 1  # anomalib's own memory banks and zero-shot classes: a second pass is not defined for them
+    epochs = epochs_of(config, task)
     steps = settings["max_steps"] if settings["max_steps"] > 0 else demanded.get("max_steps", -1)
     every = settings["check_val_every_n_epoch"] or demanded.get("check_val_every_n_epoch") or max(1, epochs // 10)
-    clip = (
-        settings["gradient_clip_val"]
-        if settings["gradient_clip_val"] is not None
-        else demanded.get("gradient_clip_val")
-    )
+    clips = (settings["gradient_clip_val"], demanded.get("gradient_clip_val"), config["model"].get("gradient_clip"))
+    clip = next((value for value in clips if value is not None), None)
     bar = progress_bar(settings["progress"], interactive())
     return pl.Trainer(
         accelerator=settings["accelerator"],
         devices=demanded.get("devices", settings["devices"]),
-        # distances and likelihoods: half precision moves scores by more than what decides a leaderboard
-        precision=settings["precision"] or "32-true",
+        precision=settings["precision"] or task.default_precision(settings["accelerator"]),
         max_epochs=epochs,
         max_steps=steps,
-        check_val_every_n_epoch=epochs if memory else every,
+        check_val_every_n_epoch=max(1, epochs) if memory else every,
         gradient_clip_val=clip or None,
         accumulate_grad_batches=settings["accumulate_grad_batches"],
         limit_train_batches=demanded.get("limit_train_batches", settings["limit_train_batches"]),

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from src.errors import ProjectError
+from src.flows import flow_of
 from src.runs import RunFolder, in_repository, open_run, read_config, read_record, shown_path
 
 TABLE_PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "img")
@@ -14,47 +15,37 @@ TABLE_PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_p
 def infer(config: dict[str, Any]) -> Path:
     """Predict `images` with the run's folds, averaged, and write the answers.
 
-    Unreadable images keep their row: the median OOF score, and `read_error` says why.
+    Unreadable images keep their row (see the task's `fill_unread`), and `read_error` says why.
 
     Returns:
         The folder with predictions.csv, predictions.parquet, maps/ and heatmaps/.
     """
     run = open_run(config["run"])
     settings = read_config(run)
-    metrics = read_record(run.path / "metrics.json")
+    read_record(run.path / "metrics.json")  # a run that did not finish is refused here
     rows, name = _rows(config["images"], settings)
     out = in_repository(config["out"]) if config["out"] else run.path / "infer" / name
     out.mkdir(parents=True, exist_ok=True)
-    threshold = config["threshold"]
-    if threshold is None and metrics["threshold"]:
-        threshold = metrics["threshold"]["value"]
-
+    flow = flow_of(settings["task"])
     frames, broken = _predict_folds(run, rows, config, settings, out)
-    from src.ensemble import average_folds
     from src.predictions import read_predictions, write_predictions
 
-    frame = average_folds(frames, out)
-    oof = read_predictions(run.predictions / "oof.parquet", "anomaly")
-    frame = _complete(frame, rows, broken, oof)
-    if not config["maps"]:
+    stored = read_predictions(run.predictions / "oof.parquet", flow.task)
+    unread = [image["id"] for image in broken]
+    if unread and not len(stored) and not any(map(len, frames)):
+        raise ProjectError(f"none of the {len(rows)} images could be read; the first: {broken[0]['reason']}")
+    frame = flow.fill_unread(flow.merge_test(frames, out), unread, stored, None)
+    frame = frame.set_index("id").loc[rows["id"]].reset_index()
+    if not config["maps"] and "map" in frame:
         frame = frame.assign(map=None)
-    write_predictions(out / "predictions.parquet", frame, "anomaly", {"task": "anomaly", "run": run.path.name})
-    table = _table(frame, rows, broken, threshold)
-    _write_csv(out / "predictions.csv", table)
-    if config["heatmaps"] and frame["map"].notna().any():
-        from src.report.gallery import write_heatmaps
-
-        top = table.sort_values("score", ascending=False).head(config["heatmaps"])
-        write_heatmaps(
-            top.merge(frame[["id", "map"]], on="id"),
-            folder=out,
-            target=out / "heatmaps",
-            preprocess=read_record(run.path / "run.json")["preprocess"],
-        )
+    kept = {k: v for k, v in stored.attrs["metadata"].items() if k not in ("task", "version")}
+    write_predictions(out / "predictions.parquet", frame, flow.task, kept)
+    table, remark = flow.answer(frame, rows, run=run, config=config, out=out)
+    table["read_error"] = table["id"].map({image["id"]: image["reason"] for image in broken}).fillna("")
+    write_table(out / "predictions.csv", table)
     for image in broken[:5]:
-        print(f"WARNING   {image['id']} could not be read ({image['reason']}); it got the median OOF score")
-    flagged = "" if threshold is None else f", {int((table['verdict'] == 'anomalous').sum())} anomalous"
-    print(f"images    {len(table)}{flagged}")
+        print(f"WARNING   {image['id']} could not be read: {image['reason']}")
+    print(f"images    {len(table)}{remark}")
     print(f"written   {shown_path(out / 'predictions.csv')}")
     return out
 
@@ -129,7 +120,7 @@ def _predict_folds(
     """One frame a fold; the images that could not be read."""
     from src.data.datamodule import DataModule
     from src.fold_run import predict_rows
-    from src.tasks.anomaly import load_task
+    from src.tasks.load import load_task
     from src.training import quiet_libraries
 
     quiet_libraries()
@@ -153,28 +144,9 @@ def _predict_folds(
     return frames, list(broken.values())
 
 
-def _complete(frame: pd.DataFrame, rows: pd.DataFrame, broken: list[dict[str, str]], oof: pd.DataFrame) -> pd.DataFrame:
-    """The frame in the rows' order, unreadable images filled with the median OOF score."""
-    if broken and not len(oof) and not len(frame):
-        raise ProjectError(f"none of the {len(rows)} images could be read; the first: {broken[0]['reason']}")
-    from src.predictions import with_median_rows
-
-    frame = with_median_rows(frame, [image["id"] for image in broken], oof)
-    return frame.set_index("id").loc[rows["id"]].reset_index()
-
-
-def _table(
-    frame: pd.DataFrame, rows: pd.DataFrame, broken: list[dict[str, str]], threshold: float | None
-) -> pd.DataFrame:
-    table = rows.merge(frame[["id", "score"]], on="id")
-    if threshold is not None:
-        table["verdict"] = ["anomalous" if s >= threshold else "normal" for s in table["score"]]
-    table["read_error"] = table["id"].map({image["id"]: image["reason"] for image in broken}).fillna("")
-    return table
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """A CSV for people: with the mark that makes Excel read Korean right."""
     from src.atomic import atomic_path
 
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, encoding="utf-8-sig")  # the mark makes Excel read Korean paths right
+        table.to_csv(temporary, index=False, encoding="utf-8-sig")

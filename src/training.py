@@ -8,6 +8,7 @@ import pandas as pd
 from src.cli import flat_keys
 from src.competition import Competition, from_config
 from src.errors import ProjectError
+from src.flows import flow_of
 from src.job import Clock, Job
 from src.runs import RunFolder, config_hash, in_repository, read_config, shown_path, write_config
 
@@ -24,22 +25,16 @@ def train(config: dict[str, Any]) -> "RunResult":
     competition = _load_competition(config)
     folds = _folds_to_run(config)
     RunFolder.refuse(in_repository(config["outputs"]), config["task"], config["run"], resume=config["resume"])
-    if not competition.bundled and "backbone" in config["model"]:
-        from src.weights import refuse_early
-
-        model = config["model"]
-        refuse_early(model["backbone"], model["weights"], weights_dir=in_repository(config["weights_dir"]))
+    flow = flow_of(config["task"])
+    weights_dir = in_repository(config["weights_dir"])
+    flow.refuse_early(config, bundled=competition.bundled, weights_dir=weights_dir)
     manifest, solution = _read_data(competition)
     quiet_libraries()
-    _check_inputs(config, manifest, solution)
+    flow.check_inputs(config, manifest, solution)
 
     clock = Clock()
     with clock.phase("build"):
-        task, weights = _create(config, competition)
-    if not task.one_class:
-        from src.manifest import require_classes
-
-        require_classes(manifest)
+        task, weights = _create(config, competition, manifest)
     run = RunFolder.create(in_repository(config["outputs"]), config["task"], config["run"], resume=config["resume"])
     if config["resume"]:
         _refuse_other_config(run, config)
@@ -81,17 +76,6 @@ def _read_data(competition: Competition) -> tuple[pd.DataFrame, pd.DataFrame | N
     return read_manifest(competition), read_solution(competition)
 
 
-def _check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
-    """Refuse wrong model options and masks of another size before anything is trained."""
-    from src.evaluation import check_masks
-    from src.tasks.create import check_model
-
-    check_model(config["model"])
-    check_masks(manifest)
-    if solution is not None:
-        check_masks(solution.merge(manifest.loc[manifest["split"] == "test", ["id", "path"]], on="id"))
-
-
 def _folds_to_run(config: dict[str, Any]) -> list[int]:
     count, fold = config["folds"], config["fold"]
     if not isinstance(count, int) or count < 1:
@@ -103,17 +87,12 @@ def _folds_to_run(config: dict[str, Any]) -> list[int]:
     return [fold]
 
 
-def _create(config: dict[str, Any], competition: Competition) -> tuple[Any, Any]:
+def _create(config: dict[str, Any], competition: Competition, manifest: pd.DataFrame) -> tuple[Any, Any]:
     import lightning.pytorch as pl
 
-    from src.tasks.create import create_task
-
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    return create_task(
-        config["model"],
-        monitor=competition.metric,
-        weights_dir=in_repository(config["weights_dir"]),
-        bundled=competition.bundled,
+    return flow_of(config["task"]).create(
+        config, competition, manifest, weights_dir=in_repository(config["weights_dir"])
     )
 
 
@@ -193,7 +172,7 @@ def _run_folds(job: Job, fold_of: pd.Series, task: Any) -> list[dict[str, str]]:
     """Train and predict every fold that is not finished yet; answers the images that could not be read."""
     from src.data.datamodule import DataModule
     from src.data.transforms import build_augmentation
-    from src.fold_run import FoldRun
+    from src.fold_run import FoldRun, epochs_of
 
     config, settings = job.config, job.config["data"]
     data = DataModule(
@@ -208,8 +187,7 @@ def _run_folds(job: Job, fold_of: pd.Series, task: Any) -> list[dict[str, str]]:
         cache=settings["cache"],
         cache_dir=in_repository(config["outputs"]) / ".cache",
         verify=settings["verify"],
-        one_class=task.one_class,
-        with_masks=not task.one_class,
+        **flow_of(config["task"]).data_arguments(config, task, epochs=epochs_of(config, task)),
     )
     with job.clock.phase("read images"):
         data.setup()
@@ -222,7 +200,7 @@ def _run_folds(job: Job, fold_of: pd.Series, task: Any) -> list[dict[str, str]]:
         if config["folds"] > 1:
             print(label)
         if position:
-            task, _ = _create(config, job.competition)  # a fold never starts from another fold's weights
+            task, _ = _create(config, job.competition, job.manifest)  # a fold never starts from another fold's weights
         data.use_fold(fold)
         part.execute(task, data)
         job.loggers.finish_fold(last=len(job.folds) == 1)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from src.atomic import atomic_path
 from src.errors import ProjectError, nearest
@@ -59,6 +59,7 @@ def resolve_weights(
     *,
     weights_dir: Path | None,
     bundled: bool,
+    fallback: Literal["builtin", "random"] = "builtin",
     warn: Callable[[str], Any] = print,
 ) -> ResolvedWeights:
     """Decide about weights, within 5 seconds when nothing is reachable; may download when something is.
@@ -67,7 +68,8 @@ def resolve_weights(
         backbone: a timm model name, `torchvision/<name>`, or another name that `source_of` knows.
         weights: `auto`, `pretrained`, `builtin`, `random`, or a path: a state-dict file or a folder with one.
         weights_dir: folder with `<backbone>.safetensors` (.pth, .pt, or `<backbone>/`), looked into first.
-        bundled: the data are our own sample; only then may `auto` fall back to `builtin`, by one `warn`.
+        bundled: the data are our own sample; only then may `auto` fall back, by one `warn`.
+        fallback: to what: the built-in filters, or random values where a task trains its features itself.
 
     Raises:
         WeightsNotFound: nothing is here and nothing is reachable; the message names the ways out.
@@ -86,10 +88,16 @@ def resolve_weights(
         except WeightsNotFound:
             if weights != "auto" or not bundled:
                 raise
+            own_data = f"For your own data: python -m src.weights fetch {backbone}"
+            if fallback == "random":
+                warn(
+                    f"WARNING: no pretrained weights for {backbone} are here; on this bundled sample it is trained "
+                    f"from scratch. {own_data}"
+                )
+                return ResolvedWeights("random", None, f"random values, for want of {backbone}", None)
             warn(
                 f"WARNING: no pretrained weights for {backbone} are here; on this bundled sample the "
-                f"built-in filter bank takes its place. For your own data: "
-                f"python -m src.weights fetch {backbone}"
+                f"built-in filter bank takes its place. {own_data}"
             )
             return ResolvedWeights("builtin", None, f"the built-in filter bank, for want of {backbone}", None)
     inspect_weights(path)

@@ -28,7 +28,7 @@ def test_model_fits_its_class(name: str) -> None:
     assert image_size(model["image_size"])
     assert model["weights"] == "auto"
     if "_target_" in model:
-        from src.tasks.anomaly import network_options
+        from src.tasks.networks import network_options
         from src.tasks.create import split_options
 
         network, _, _ = split_options(model)

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.calibration import Threshold, tune_on_oof
 from src.competition import Competition, available_competitions, from_config
-from src.ensemble import blend_anomaly
 from src.errors import ProjectError
+from src.flows import flow_of
 from src.metrics.registry import get_metric
-from src.predictions import read_predictions
 from src.runs import RunFolder, in_repository, open_run, read_config, read_record, shown_path
 from src.submission.formats import write_submission
 from src.submission.grade import grade
@@ -28,41 +26,35 @@ def submit(
     target: Path,
     *,
     ledger: Path,
-    method: str = "rank",
+    method: str | None = None,
     weights: Sequence[float] | None = None,
     target_false_alarm: float = 0.01,
 ) -> dict[str, Any]:
     """Write one validated submission from one or several runs and enter it in the ledger.
 
-    One run keeps its own scores and threshold. Several are put on one scale by their own OOF distributions, blended,
-    and the threshold is tuned on the blended OOF rows; no test statistic takes part.
-
     Returns:
-        `path`, `threshold` (or None), `oof` and `graded` (values of the competition's metric, or None), `warnings`.
+        `path`, `prepared` (`src.flows.base.Prepared`), `oof` and `graded` (values of the competition's metric, or
+        None), `warnings`.
 
     Raises:
         ProjectError: runs of other rows, predictions missing, or a file that the validator refuses.
     """
-    oof, test = blended(runs, method=method, weights=weights)
-    labels = manifest[manifest["split"] == "train"].set_index("id")["label"]
-    threshold = tuned(runs, oof, labels, competition, target_false_alarm)
+    prepared = flow_of(competition.task).prepare(
+        runs, competition, manifest, method=method, weights=weights, target_false_alarm=target_false_alarm
+    )
     write_submission(
-        target,
-        test["id"].tolist(),
-        test["score"].to_numpy(),
-        competition,
-        threshold=threshold.value if threshold else None,
+        target, prepared.ids, prepared.values, competition, threshold=prepared.threshold, **vocabulary_of(manifest)
     )
     try:
         warnings = check_submission(target, competition, manifest)
     except InvalidSubmission:
-        target.replace(target.with_suffix(".refused.csv"))  # a file of the final name is a valid one
+        target.replace(target.with_suffix(f".refused{target.suffix}"))  # a file of the final name is a valid one
         raise
     panel = grade(target, competition)
     result = {
         "path": target,
-        "threshold": threshold,
-        "oof": oof_value(runs, oof, labels, competition, threshold),
+        "prepared": prepared,
+        "oof": prepared.oof,
         "graded": panel["metric"] if panel else None,
         "warnings": warnings,
     }
@@ -82,75 +74,22 @@ def submit(
     return result
 
 
-def blended(
-    runs: Sequence[RunFolder], *, method: str, weights: Sequence[float] | None
-) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """(OOF rows, test rows) of the runs as one table each."""
-    oof = [read_predictions(run.predictions / "oof.parquet", "anomaly") for run in runs]
-    test = [read_predictions(run.predictions / "test.parquet", "anomaly") for run in runs]
-    if len(runs) == 1:
-        return oof[0], test[0]
-    for run, frame in zip(runs, oof, strict=True):
-        if frame.empty:
-            raise ProjectError(
-                f"{shown_path(run.path)} has no out-of-fold rows (data.holdout=0), and blending needs them to put the "
-                "runs on one scale. Train it with data.holdout=0.2 or folds=5, or leave it out."
-            )
-    common = _common_rows(oof)  # runs of other splits still share rows; those alone can be blended out-of-fold
-    return (
-        blend_anomaly(common, method=method, weights=weights, reference=oof),
-        blend_anomaly(test, method=method, weights=weights, reference=oof),
-    )
+def suffix_of(competition: Competition) -> str:
+    """How a submission's file name ends."""
+    return ".json" if competition.submission.format == "coco" else ".csv"
 
 
-def _common_rows(frames: "Sequence[pd.DataFrame]") -> "list[pd.DataFrame]":
-    ids = set.intersection(*(set(frame["id"]) for frame in frames))
-    if not ids:
-        raise ProjectError(
-            "the runs share no out-of-fold row, so nothing says how well their blend does. Train them with the same "
-            "seed and data.holdout, or with data.folds_file=<folds.csv of the first run>, or with folds=5."
-        )
-    kept = []
-    for frame in frames:
-        rows = frame[frame["id"].isin(ids)].reset_index(drop=True)
-        rows.attrs = frame.attrs
-        kept.append(rows)
-    if len(ids) < max(map(len, frames)):
-        print(f"blend     tuned on the {len(ids)} out-of-fold rows that all runs share")
-    return kept
-
-
-def tuned(
-    runs: Sequence[RunFolder],
-    oof: "pd.DataFrame",
-    labels: "pd.Series",
-    competition: Competition,
-    target_false_alarm: float,
-) -> Threshold | None:
-    """One run's own threshold; for a blend one tuned on its OOF rows. None where no labelled row was held out."""
-    if len(runs) == 1:
-        kept = read_record(runs[0].path / "metrics.json")["threshold"]
-        return Threshold.from_dict(kept) if kept else None
-    if not labels.reindex(oof["id"]).notna().any():
-        return None
-    return tune_on_oof(oof, labels, competition.metric, target_false_alarm=target_false_alarm)
-
-
-def oof_value(
-    runs: Sequence[RunFolder],
-    oof: "pd.DataFrame",
-    labels: "pd.Series",
-    competition: Competition,
-    threshold: Threshold | None,
-) -> float | None:
-    """The competition's metric on the OOF rows; None where it is undefined there."""
-    if len(runs) == 1:
-        return read_record(runs[0].path / "metrics.json")["metric"]["value"]
-    truth = labels.reindex(oof["id"])
-    known = truth.notna().to_numpy()
-    scores = oof["score"].to_numpy()[known]
-    answers = truth[known].astype("int64").to_numpy()
-    return get_metric(competition.metric).value_at(scores, answers, threshold.value if threshold else None)
+def vocabulary_of(manifest: "pd.DataFrame") -> dict[str, Any]:
+    """What the formats of boxes and counts need beside the predictions: classes, category ids, image sizes."""
+    if "classes" not in manifest.attrs:
+        return {}
+    test = manifest[manifest["split"] == "test"]
+    known = test[test["width"].notna() & test["height"].notna()]
+    return {
+        "classes": tuple(manifest.attrs["classes"]),
+        "category_ids": tuple(manifest.attrs["category_ids"]),
+        "sizes": {r.id: (int(r.width), int(r.height)) for r in known.itertuples()},
+    }
 
 
 def make(config: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +104,8 @@ def make(config: dict[str, Any]) -> dict[str, Any]:
     competition = _competition_of(runs)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     outputs = in_repository(config["outputs"])
-    target = in_repository(config["out"] or outputs / competition.task / "submissions" / f"{stamp}.csv")
+    named = outputs / competition.task / "submissions" / f"{stamp}{suffix_of(competition)}"
+    target = in_repository(config["out"] or named)
     result = submit(
         runs,
         competition,
@@ -183,8 +123,8 @@ def make(config: dict[str, Any]) -> dict[str, Any]:
         value = read_record(run.path / "metrics.json")["metric"]["value"]
         print(f"run       {run.shown()}  OOF {name} {_shown(value)}")
     print(f"OOF       {name} {_shown(result['oof'])}{' (blend)' if len(runs) > 1 else ''}")
-    if result["threshold"]:
-        print(f"threshold {result['threshold'].value:.6g}")
+    for label, text in result["prepared"].notes:
+        print(f"{label:<9} {text}")
     if result["graded"] is not None:
         print(f"graded    {name} {result['graded']:.4f} (on the solution)")
     print(f"ledger    {shown_path(outputs / 'ledger.csv')}")

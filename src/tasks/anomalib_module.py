@@ -57,6 +57,12 @@ class AnomalibAdapter:
     find_weights: Find
     rebuilt: bool
     train_batch_size: int | None = None
+    zero_shot = False
+
+    @staticmethod
+    def default_precision(accelerator: str) -> str:
+        """As for this project's own anomaly networks."""
+        return "32-true"
 
     def after_construction(self) -> None:
         """For classes that load more than timm's and torchvision's networks."""

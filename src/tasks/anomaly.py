@@ -1,67 +1,18 @@
 """The anomaly task: fits a network of `src.models.anomaly` and answers raw scores and maps."""
 
-import inspect
 from collections.abc import Iterator
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.data.transforms import PreprocessSpec
-from src.errors import ProjectError, nearest
+from src.errors import ProjectError
 from src.models.anomaly.coreset import progress_bar
 from src.tasks.batches import PredictionBatch
-
-OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine")
-
-
-def network_class(target: str) -> type[nn.Module]:
-    """The class that a model YAML names under `_target_`; only this project's own models may be named.
-
-    Raises:
-        ProjectError: the path is outside `src.models`, or there is no such module or class.
-    """
-    module_name, _, class_name = target.rpartition(".")
-    if not module_name.startswith("src.models."):
-        raise ProjectError(f"model._target_={target!r} is not below src.models. Name one of this project's networks.")
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not error.name.startswith("src"):
-            raise  # a missing library, not a misspelt target
-        raise ProjectError(f"model._target_={target!r}: there is no module {module_name}.") from error
-    classes = {name: c for name, c in vars(module).items() if inspect.isclass(c) and issubclass(c, nn.Module)}
-    if class_name not in classes:
-        raise ProjectError(f"model._target_={target!r}: no class {class_name} there.{nearest(class_name, classes)}")
-    return classes[class_name]
-
-
-def network_options(target: str) -> set[str]:
-    """Names of the keyword arguments that a network's constructor takes."""
-    return set(inspect.signature(network_class(target).__init__).parameters) - {"self"}
-
-
-def build_network(options: dict[str, Any], *, weights: str | None = None) -> nn.Module:
-    """Construct a network from its plain options (`_target_` and keyword arguments).
-
-    `weights` is the backbone's state-dict file, or None: random, which loading a checkpoint then replaces.
-
-    Raises:
-        ProjectError: an option that the class does not take, or one that it needs is missing.
-    """
-    options = dict(options)
-    target = options.pop("_target_")
-    accepted = network_options(target)
-    for name in options:
-        if name not in accepted:
-            raise ProjectError(f"model.{name}: {target} takes no such option.{nearest(name, accepted)}")
-    if "weights" in accepted:
-        options["weights"] = weights
-    return network_class(target)(**options)
+from src.tasks.networks import build_network
+from src.tasks.optimization import build_optimizer
 
 
 class AnomalyTask(pl.LightningModule):
@@ -80,6 +31,7 @@ class AnomalyTask(pl.LightningModule):
     """
 
     one_class = True
+    zero_shot = False
 
     def __init__(
         self,
@@ -103,25 +55,8 @@ class AnomalyTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         if self.kind == "memory":
             return None
-        options = self.hparams["optimization"]
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        name, lr, decay = options.get("optimizer", "adam"), options["lr"], options.get("weight_decay", 0.0)
-        if name == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=decay)
-        elif name in OPTIMIZERS:
-            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
-            optimizer = kind(parameters, lr=lr, weight_decay=decay, amsgrad=options.get("amsgrad", False))
-        else:
-            known = ", ".join(OPTIMIZERS)
-            raise ProjectError(f"model.optimizer={name!r} is not known.{nearest(name, OPTIMIZERS)} Known: {known}.")
-        schedule = options.get("schedule", "constant")
-        if schedule == "constant":
-            return optimizer
-        if schedule != "cosine":
-            raise ProjectError(f"model.schedule={schedule!r} is not known. Known: {', '.join(SCHEDULES)}.")
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+        return build_optimizer(parameters, self.hparams["optimization"], self.trainer)
 
     def on_fit_start(self) -> None:
         self._validation.clear()
@@ -188,6 +123,11 @@ class AnomalyTask(pl.LightningModule):
         output = self.network(self.preprocess.normalize(batch["image"]))
         return PredictionBatch(list(batch["id"]), output.score.float().cpu(), output.anomaly_map.float().cpu())
 
+    @staticmethod
+    def default_precision(accelerator: str) -> str:
+        """Distances and likelihoods: half precision moves scores by more than what decides a leaderboard."""
+        return "32-true"
+
     @property
     def loaded_weights(self) -> list[Any]:
         """Reports of what the backbone's weights file gave; empty for random and built-in features."""
@@ -197,28 +137,3 @@ class AnomalyTask(pl.LightningModule):
     def wrap_datamodule(self, datamodule: pl.LightningDataModule) -> pl.LightningDataModule:
         """The data module as this task's loops expect it: ours, as it is."""
         return datamodule
-
-
-def load_task(checkpoint: Path) -> pl.LightningModule:
-    """Rebuild a task, its network and its preprocessing from a checkpoint alone, in eval mode on the CPU.
-
-    Raises:
-        ProjectError: the file is missing, cut short, or was not written by this project.
-    """
-    if not checkpoint.is_file():
-        raise ProjectError(f"{checkpoint} is missing. Train the run first, or continue it with resume=true.")
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        hyperparameters = state["hyper_parameters"]
-    except Exception as error:  # a zip cut short, a pickle that is refused, another kind of file: all the same remedy
-        raise ProjectError(
-            f"{checkpoint} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "Train the fold again, or copy the file once more if it was copied."
-        ) from error
-    if "network" not in hyperparameters:
-        from src.tasks.anomalib_adapter import load_adapted
-
-        return load_adapted(checkpoint)
-    task = AnomalyTask(**hyperparameters)
-    task.load_state_dict(state["state_dict"])
-    return task.eval()

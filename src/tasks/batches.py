@@ -1,8 +1,12 @@
-"""What every task's predict_step answers, one batch at a time."""
+"""What every task's predict_step answers, one batch at a time, and the prediction rows that it becomes."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
+
+from src.boxes.types import Detections
 
 
 class PredictionBatch(NamedTuple):
@@ -15,3 +19,48 @@ class PredictionBatch(NamedTuple):
     ids: list[str]
     scores: Tensor
     maps: Tensor | None
+
+    def rows(self, keep_map: Callable[[int, np.ndarray], str]) -> list[dict[str, Any]]:
+        """Rows of the prediction store without `fold`; `keep_map(index, (H, W) map)` writes a map and names it."""
+        return [
+            {
+                "id": name,
+                "score": score,
+                "probs": None,
+                "map": None if self.maps is None else keep_map(index, self.maps[index, 0].numpy()),
+            }
+            for index, (name, score) in enumerate(zip(self.ids, self.scores.tolist(), strict=True))
+        ]
+
+
+class DetectionBatch(NamedTuple):
+    """Detections of a batch in pixels of the whole original images.
+
+    `sizes` are (width, height) of what was looked at: the image, or its tile where `windows` are tiles. `windows` are
+    (x1, y1, x2, y2) of the original image, None where samples are whole images.
+    """
+
+    ids: list[str]
+    sizes: list[tuple[int, int]]
+    detections: list[Detections]
+    windows: list[tuple[int, int, int, int]] | None = None
+
+    def rows(self, keep_map: Callable[[int, np.ndarray], str]) -> list[dict[str, Any]]:
+        """Rows of the prediction store without `fold`; with `window` where samples are tiles."""
+        found = []
+        for index, (name, (width, height), each) in enumerate(
+            zip(self.ids, self.sizes, self.detections, strict=True)
+        ):
+            row = {"id": name, "width": width, "height": height, **row_of(each)}
+            found.append(row if self.windows is None else {**row, "window": self.windows[index]})
+        return found
+
+
+def row_of(detections: Detections) -> dict[str, Any]:
+    """The columns `boxes`, `scores`, `labels` and `masks` of a prediction row."""
+    return {
+        "boxes": detections.boxes.tolist(),
+        "scores": detections.scores.tolist(),
+        "labels": detections.labels.tolist(),
+        "masks": None if detections.masks is None else list(detections.masks),
+    }

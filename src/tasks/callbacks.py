@@ -8,10 +8,11 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from src.atomic import atomic_path
+from src.errors import ProjectError
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -57,6 +58,42 @@ class GeneratorState(Callback):
         np.random.set_state((kept["name"], keys, kept["position"], kept["has_gauss"], kept["cached"]))
         kept = state["python"]
         random.setstate((kept["version"], tuple(kept["internal"]), kept["gauss"]))
+
+
+def averaging(decay: float | None) -> list[Callback]:
+    """The averaging of weights that a model asks for by `ema` (its decay); none for null or 0.
+
+    Raises:
+        ProjectError: the decay is not below 1.
+    """
+    if not decay:
+        return []
+    if not 0 < decay < 1:
+        raise ProjectError(f"model.ema={decay!r}: expected a decay between 0 and 1, such as 0.999, or null.")
+    return [MovingAverage(decay)]
+
+
+class MovingAverage(WeightAveraging):
+    """An exponential moving average of weights and buffers: what validates, and what is saved, is the average.
+
+    The decay rises to its value as (1 + n) / (10 + n) over the n updates so far (as TensorFlow's does), so that a short
+    training is not held at its random beginning.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=self._average)
+        self.decay = decay
+
+    @torch.no_grad()
+    def _average(self, averaged: Any, current: Any, updates: Any) -> None:
+        done = int(updates)
+        decay = min(self.decay, (1 + done) / (10 + done))
+        pairs = list(zip(averaged, current, strict=True))
+        floats = [(a, c) for a, c in pairs if torch.is_floating_point(a)]
+        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - decay)
+        for a, c in pairs:
+            if not torch.is_floating_point(a):
+                a.copy_(c)
 
 
 def progress_bar(enabled: bool, interactive: bool) -> Callback | None:

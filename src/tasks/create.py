@@ -10,16 +10,15 @@ from src.errors import ProjectError, nearest
 from src.weights import WORDS, ResolvedWeights, resolve_weights
 
 PREPROCESS_KEYS = ("image_size", "resize", "interpolation", "mean", "std")
-OPTIMIZATION_KEYS = ("optimizer", "lr", "weight_decay", "schedule", "amsgrad")
-OTHER_KEYS = ("name", "weights", "max_epochs")
+OPTIMIZATION_KEYS = ("optimizer", "lr", "weight_decay", "schedule", "warmup", "amsgrad")
+OTHER_KEYS = ("name", "weights", "max_epochs", "ema", "gradient_clip")
 
 
 def split_options(model: dict[str, Any]) -> tuple[dict, dict, dict]:
     """Split a model's flat configuration into the network's, the preprocessing's and the optimiser's options."""
     network = {k: v for k, v in model.items() if k not in (*PREPROCESS_KEYS, *OPTIMIZATION_KEYS, *OTHER_KEYS)}
     preprocess = {k: model[k] for k in PREPROCESS_KEYS if k in model}
-    optimization = {k: model[k] for k in OPTIMIZATION_KEYS if k in model}
-    return network, preprocess, optimization
+    return network, preprocess, {k: model[k] for k in OPTIMIZATION_KEYS if k in model}
 
 
 def check_model(model: dict[str, Any]) -> None:
@@ -30,7 +29,7 @@ def check_model(model: dict[str, Any]) -> None:
         return
     if "_target_" not in model:
         raise ProjectError("the model has no _target_. Choose a shipped one (model=patchcore) or name its class.")
-    from src.tasks.anomaly import network_options
+    from src.tasks.networks import network_options
 
     network, _, _ = split_options(model)
     accepted = network_options(network["_target_"])
@@ -62,7 +61,8 @@ def create_task(
     if "adapter" in model:
         return _create_adapted(model, (height, width), monitor=monitor, weights_dir=weights_dir)
     from src.models.features import default_normalization
-    from src.tasks.anomaly import AnomalyTask, network_options
+    from src.tasks.anomaly import AnomalyTask
+    from src.tasks.networks import network_options
 
     network, preprocess, optimization = split_options(model)
     if network["backbone"] == "filter_bank":
@@ -131,7 +131,7 @@ def with_builtin_features(network: dict[str, Any]) -> dict[str, Any]:
     The filters' responses have units of their own, so networks that can are told to standardise them.
     """
     from src.models.filter_bank import LAYERS
-    from src.tasks.anomaly import network_options
+    from src.tasks.networks import network_options
 
     replaced = {**network, "backbone": "filter_bank", "backbone_args": {}, "layers": list(reversed(LAYERS))}
     if "standardize" in network_options(network["_target_"]):
