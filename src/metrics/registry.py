@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from src.errors import ProjectError, nearest
-from src.metrics import anomaly, pixel
+from src.metrics import anomaly, counting, detection, pixel
 from src.metrics.ranking import UndefinedMetric
 
 __all__ = ["ALIASES", "METRICS", "Metric", "UndefinedMetric", "get_metric"]
@@ -13,20 +14,31 @@ __all__ = ["ALIASES", "METRICS", "Metric", "UndefinedMetric", "get_metric"]
 
 @dataclass(frozen=True)
 class Metric:
-    """`function(scores | predicted labels | maps, truth) -> float`, by `needs`; `mode`: which is better."""
+    """`function(answers, truth) -> float`, where `needs` says what the answers are; `mode`: which is better.
+
+    score, label, map: of each image, against 0/1 labels or masks. boxes: sequences of Detections and Truth, and
+    the number of classes as a third argument. counts: (N, C) predicted and true.
+    """
 
     name: str
     mode: Literal["max", "min"]
-    needs: Literal["score", "label", "map"]
+    needs: Literal["score", "label", "map", "boxes", "counts"]
     function: Callable[..., float]
     summary: str
+    task: Literal["anomaly", "detection"] = "anomaly"
 
-    def value(self, answers: Any, labels: Any) -> float | None:
-        """The metric of scores or decisions, by `needs`; None where it is undefined, and for metrics of maps."""
+    def value(self, answers: Any, truth: Any, *, n_classes: int | None = None) -> float | None:
+        """The metric of what it needs; None where it is undefined, and for metrics of maps.
+
+        Metrics of boxes need `n_classes`; others do not look at it.
+        """
         if self.needs == "map":
             return None
+        if self.needs == "boxes" and n_classes is None:
+            raise ProjectError(f"{self.name} needs the number of classes. Pass n_classes=….")
         try:
-            return float(self.function(answers, labels))
+            more = (n_classes,) if self.needs == "boxes" else ()
+            return float(self.function(answers, truth, *more))
         except UndefinedMetric:
             return None
 
@@ -35,6 +47,22 @@ class Metric:
         if self.needs == "label":
             return None if threshold is None else self.value(scores >= threshold, labels)
         return self.value(scores, labels)
+
+
+def _voc_map(predictions: Any, truth: Any, n_classes: int, *, iou: float) -> float:
+    return detection.voc_map(predictions, truth, n_classes=n_classes, iou=iou)
+
+
+def _boxes(name: str, function: Callable[..., float], summary: str) -> Metric:
+    return Metric(name, "max", "boxes", function, summary, "detection")
+
+
+def _coco(name: str, summary: str) -> Metric:
+    return _boxes(name, partial(detection.coco_metric, name), summary)
+
+
+def _counts(name: str, mode: Literal["max", "min"], summary: str) -> Metric:
+    return Metric(name, mode, "counts", counting.COUNT_METRICS[name], summary, "detection")
 
 
 METRICS: dict[str, Metric] = {
@@ -65,6 +93,18 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("pixel_f1", "max", "map", pixel.pixel_f1, "F1 at the best of all thresholds, pixels"),
         Metric("aupro", "max", "map", pixel.aupro, "area under per-region overlap up to 30% false positives"),
+        _coco("map", "COCO mean average precision, IoU 0.50 to 0.95"),
+        _coco("map50", "COCO mean average precision at IoU 0.50"),
+        _coco("map75", "COCO mean average precision at IoU 0.75"),
+        _coco("ar100", "COCO average recall with 100 detections an image"),
+        _boxes("voc_map", partial(_voc_map, iou=0.5), "VOC 2010 mean average precision at IoU 0.5"),
+        _boxes("voc_map40", partial(_voc_map, iou=0.4), "VOC 2010 mean average precision at IoU 0.4"),
+        _counts("count_mae", "min", "mean absolute error of the counts"),
+        _counts("count_rmse", "min", "root mean squared error of the counts"),
+        _counts("count_rmse_columns", "min", "RMSE of each class's counts, averaged"),
+        _counts("count_exact", "max", "share of counts (a class of an image) that are right"),
+        _counts("count_exact_image", "max", "share of images with the counts of every class right"),
+        _counts("count_tiered", "max", "credit for counts: 1 if right, 0.5 if off by one"),
     )
 }
 
@@ -83,6 +123,20 @@ ALIASES: dict[str, str] = {
     "pixel_f1_max": "pixel_f1",
     "au_pro": "aupro",
     "pro": "aupro",
+    "map50_95": "map",
+    "map@50": "map50",
+    "map@0.5": "map50",
+    "map@75": "map75",
+    "map@0.75": "map75",
+    "ar": "ar100",
+    "voc_map50": "voc_map",
+    "voc_map@0.5": "voc_map",
+    "voc_map@0.4": "voc_map40",
+    "voc2010_map": "voc_map",
+    "mae": "count_mae",
+    "rmse": "count_rmse",
+    "mcrmse": "count_rmse_columns",
+    "exact_match": "count_exact",
 }
 
 
