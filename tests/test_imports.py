@@ -24,7 +24,7 @@ ONLY_IN = {
     "hydra": {"src/cli.py"},
     "omegaconf": {"src/cli.py"},
     "wandb": {"src/loggers.py"},
-    "albumentations": {"src/data/transforms.py"},
+    "albumentations": {"src/data/transform_config.py", "src/data/box_transforms.py"},
     "anomalib": {"src/tasks/", "src/models/anomaly/", "src/weight_sources.py"},
     "pytorch_lightning": set(),
 }

@@ -15,11 +15,14 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from src.data.cache import BrokenImage, ImageStore, MaskStore, build_masks, build_store, cores
-from src.data.dataset import ImageDataset, collate, label_array, mask_paths
+from src.data.dataset import ImageDataset, ImageRows, collate, label_array, mask_paths
+from src.data.detection_dataset import DetectionDataset
 from src.data.images import check_mask_size
 from src.data.sampler import EpochSampler, ShardSampler, hash_ids
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
+
+TARGETS = ("anomaly", "detection")
 
 
 class DataModule(LightningDataModule):
@@ -33,7 +36,9 @@ class DataModule(LightningDataModule):
     The Trainer must run with `use_distributed_sampler=False`: the samplers here share rows among ranks
     themselves, training rows padded to equal steps, all others exactly once.
 
-    `manifest` and `folds` may be None where only `infer_dataloader` is used.
+    `manifest` and `folds` may be None where only `infer_dataloader` is used. `targets` says what samples hold:
+    "anomaly" labels and masks (`ImageDataset`), "detection" boxes (`DetectionDataset`), whose mosaics end at
+    `close_mosaic_epoch`.
     """
 
     def __init__(
@@ -52,8 +57,13 @@ class DataModule(LightningDataModule):
         one_class: bool = False,
         with_masks: bool = False,
         verify: bool = True,
+        targets: str = "anomaly",
+        close_mosaic_epoch: int | None = None,
     ) -> None:
         super().__init__()
+        if targets not in TARGETS:
+            raise ValueError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}")
+        self._targets, self._close_mosaic_epoch = targets, close_mosaic_epoch
         self.fold, self.spec, self.augment, self.batch_size, self.seed = fold, spec, augment, batch_size, seed
         self.broken: list[BrokenImage] = []
         self._manifest, self._folds = manifest, folds
@@ -225,20 +235,23 @@ class DataModule(LightningDataModule):
                 f"none of the {len(images)} images can be read; the first: {self.broken[-len(images)].path} "
                 f"({self.broken[-len(images)].reason})."
             )
+        if self._targets == "detection":
+            return self._loader(DetectionDataset(rows, self.spec, cache=store))
         return self._loader(ImageDataset(rows, self.spec, cache=store))
 
-    def _dataset(self, rows: pd.DataFrame, split: str, augment: Augmentation | None = None) -> ImageDataset:
+    def _dataset(self, rows: pd.DataFrame, split: str, augment: Augmentation | None = None) -> ImageRows:
+        shared = {"augment": augment, "seed": self.seed, "cache": self._stores[split]}
+        if self._targets == "detection":
+            return DetectionDataset(rows, self.spec, **shared, close_mosaic_epoch=self._close_mosaic_epoch)
         return ImageDataset(
             rows,
             self.spec,
-            augment=augment,
-            seed=self.seed,
-            cache=self._stores[split],
+            **shared,
             with_masks=self._with_masks and split == "train",
             masks=self._masks,
         )
 
-    def _loader(self, dataset: ImageDataset, sampler: EpochSampler | None = None) -> DataLoader:
+    def _loader(self, dataset: ImageRows, sampler: EpochSampler | None = None) -> DataLoader:
         workers = self._num_workers
         if workers is None:
             cached = dataset.cache_mode in ("ram", "disk")
@@ -284,7 +297,7 @@ class DataModule(LightningDataModule):
         )
         self._resume = dict(state_dict)
 
-    def _check_resume(self, dataset: ImageDataset) -> None:
+    def _check_resume(self, dataset: ImageRows) -> None:
         if self._resume["seed"] != self.seed:
             raise ProjectError(
                 f"the checkpoint has seed={self._resume['seed']}, not {self.seed}: resume with that."

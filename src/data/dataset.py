@@ -14,17 +14,58 @@ from src.data.cache import ImageStore, MaskStore
 from src.data.images import check_mask_size, lay_mask, read_mask, read_resized
 from src.data.sampler import AUGMENT, draw_keys, hash_ids
 from src.data.transforms import Augmentation, PreprocessSpec
+from src.errors import ProjectError
+
+LISTS = ("id", "boxes", "labels", "tags")  # of a batch: not stacked
 
 
-class ImageDataset(Dataset):
+class ImageRows(Dataset):
+    """What samples of every task share: ids, files, the cache, and a key a sample, f(seed, epoch, id).
+
+    Index it by row, or by (epoch, row) as `EpochSampler` does. `cache` is a store of `src.data.cache`; without
+    it files are read at each access.
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        spec: PreprocessSpec,
+        *,
+        augment: Augmentation | None = None,
+        seed: int = 0,
+        cache: ImageStore | None = None,
+    ) -> None:
+        self.ids: list[str] = rows["id"].astype(str).tolist()
+        self.paths: list[str] = rows["path"].astype(str).tolist()
+        self.hashes = hash_ids(self.ids)
+        self._spec, self.augment, self._seed, self._cache = spec, augment, seed, cache
+        self._keys: tuple[int, np.ndarray] = (-1, np.empty(0, np.uint64))
+
+    @property
+    def cache_mode(self) -> str:
+        """Where pictures come from: "ram", "disk" or "none"."""
+        return self._cache.mode if self._cache else "none"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """A fresh canvas picture H×W×3 uint8, and its original (height, width)."""
+        path = self.paths[row]
+        return self._cache.read(path) if self._cache else read_resized(path, self._spec)
+
+    def _key(self, epoch: int, row: int) -> int:
+        if self._keys[0] != epoch:  # all rows at once: numpy takes as long for one as for a hundred
+            self._keys = epoch, draw_keys(self.hashes, self._seed, epoch, AUGMENT)
+        return int(self._keys[1][row])
+
+
+class ImageDataset(ImageRows):
     """Samples of manifest rows (columns `id`, `path`; `label` and `mask` where there are any).
 
     A sample: `image` uint8 3×H×W at the spec's size, `id`, `original_size` int64 (height, width), `label`
     int64 (0 normal, 1 anomalous, −1 unknown); with `with_masks` also `mask` uint8 1×H×W {0, 1}, zeros where a
-    row has none.
-
-    Index it by row, or by (epoch, row) as `EpochSampler` does: augmentation is f(seed, epoch, id), nothing
-    else. `cache` and `masks` are the stores of `src.data.cache`; without them files are read at each access.
+    row has none. Augmentation is f(seed, epoch, id), nothing else. `masks` is a store of `src.data.cache`.
 
     Raises (on access, without a cache):
         ImageError: the file cannot be read.
@@ -42,34 +83,23 @@ class ImageDataset(Dataset):
         with_masks: bool = False,
         masks: MaskStore | None = None,
     ) -> None:
-        self.ids: list[str] = rows["id"].astype(str).tolist()
-        self.paths: list[str] = rows["path"].astype(str).tolist()
+        super().__init__(rows, spec, augment=augment, seed=seed, cache=cache)
+        if augment is not None and augment.mixes:
+            raise ProjectError("augment: Mosaic4 and MixUp join pictures with boxes; this task has none.")
         self.labels = label_array(rows)
-        self.hashes = hash_ids(self.ids)
         self._mask_paths = mask_paths(rows) if with_masks else None
-        self._spec, self.augment, self._seed = spec, augment, seed
-        self._cache, self._masks = cache, masks
-        self._keys: tuple[int, np.ndarray] = (-1, np.empty(0, np.uint64))
-
-    @property
-    def cache_mode(self) -> str:
-        """Where pictures come from: "ram", "disk" or "none"."""
-        return self._cache.mode if self._cache else "none"
-
-    def __len__(self) -> int:
-        return len(self.ids)
+        self._masks = masks
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         epoch, row = index if isinstance(index, tuple) else (0, index)
-        path = self.paths[row]
-        image, size = self._cache.read(path) if self._cache else read_resized(path, self._spec)
+        image, size = self._read(row)
         targets = {"image": image}
         if self._mask_paths is not None:
             targets["mask"] = self._read_mask(row, size)
         if self.augment is not None:
             targets = self.augment(key=self._key(epoch, row), **targets)
         sample = {
-            "image": torch.from_numpy(np.ascontiguousarray(targets["image"])).permute(2, 0, 1),
+            "image": channels_first(targets["image"]),
             "id": self.ids[row],
             "original_size": torch.tensor(size),
             "label": torch.tensor(self.labels[row]),
@@ -77,11 +107,6 @@ class ImageDataset(Dataset):
         if "mask" in targets:
             sample["mask"] = torch.from_numpy(np.ascontiguousarray(targets["mask"]))[None]
         return sample
-
-    def _key(self, epoch: int, row: int) -> int:
-        if self._keys[0] != epoch:  # all rows at once: numpy takes as long for one as for a hundred
-            self._keys = epoch, draw_keys(self.hashes, self._seed, epoch, AUGMENT)
-        return int(self._keys[1][row])
 
     def _read_mask(self, row: int, size: tuple[int, int]) -> np.ndarray:
         path = self._mask_paths[row]
@@ -94,18 +119,25 @@ class ImageDataset(Dataset):
         return lay_mask(mask, self._spec)
 
 
-def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Samples → batch: `image` uint8 B×3×H×W, `id` list of str, `original_size` int64 B×2, `label` int64 B.
+def channels_first(image: np.ndarray) -> torch.Tensor:
+    """H×W×3 → 3×H×W, in channels-last memory order: nothing is copied."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
-    Also `mask` uint8 B×1×H×W where samples have one. Images stay channels-last: nothing is transposed.
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Samples → batch: `image` uint8 B×3×H×W, `id` list of str, every other tensor stacked along a new axis.
+
+    `boxes`, `labels` and `tags`, whose lengths differ from sample to sample, stay lists of tensors. Images stay
+    channels-last: nothing is transposed.
     """
-    batch: dict[str, Any] = {"id": [sample["id"] for sample in samples]}
+    batch: dict[str, Any] = {}
     for name in samples[0]:
+        values = [sample[name] for sample in samples]
         if name == "image":
-            pixels = torch.stack([sample["image"].permute(1, 2, 0) for sample in samples])
+            pixels = torch.stack([value.permute(1, 2, 0) for value in values])
             batch["image"] = pixels.permute(0, 3, 1, 2)
-        elif name != "id":
-            batch[name] = torch.stack([sample[name] for sample in samples])
+        else:
+            batch[name] = values if name in LISTS else torch.stack(values)
     return batch
 
 

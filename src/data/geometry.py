@@ -78,6 +78,19 @@ def boxes_to_original(boxes: np.ndarray, original_size: tuple[int, int], spec: P
     return np.clip(moved, 0, np.array([width, height] * 2))
 
 
+def boxes_to_canvas(boxes: np.ndarray, original_size: tuple[int, int], spec: PreprocessSpec) -> np.ndarray:
+    """Boxes N×4 xyxy in pixels of a picture of `original_size` (height, width) → canvas pixels. float64.
+
+    The inverse of `boxes_to_original`, but not clipped: under `crop` a box may reach over the canvas or lie
+    outside of it.
+    """
+    placement = place(original_size, spec)
+    height, width = original_size
+    scale = np.array([placement.scaled_width / width, placement.scaled_height / height] * 2)
+    offset = np.array([placement.left, placement.top] * 2, dtype=np.float64)
+    return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale + offset
+
+
 def map_to_original(values: np.ndarray, original_size: tuple[int, int], spec: PreprocessSpec) -> np.ndarray:
     """A map on the canvas (H×W float, any resolution of it) → float32 map of `original_size`, bilinear.
 

@@ -1,22 +1,25 @@
 """What a model wants of its pictures (PreprocessSpec), and augmentation pipelines built from plain config.
 
-Everything used of Albumentations is behind this module.
+Everything used of Albumentations is behind this module, `transform_config` and `box_transforms`.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from src.data.box_transforms import BOX_COLUMNS, VISIBLE, compose
 from src.data.geometry import RESIZE_MODES
 from src.data.images import INTERPOLATIONS
+from src.data.mosaic import Mixing
+from src.data.scene import MIN_SIDE, MIN_VISIBLE, Scene
+from src.data.transform_config import build_mixing, build_transform, is_mixing_entry, load_library
 from src.errors import ProjectError, nearest
 
 if TYPE_CHECKING:
@@ -126,78 +129,157 @@ def build_augmentation(
 ) -> Augmentation | None:
     """A pipeline from config, `{transforms: [{name: HorizontalFlip, p: 0.5}, …]}` or its list; None if empty.
 
-    `name` is any Albumentations class, the other keys are its arguments. `OneOf`, `SomeOf`, `Sequential` and
-    `RandomOrder` take a nested `transforms`. A transform that needs `size` or `height` and `width` gets the
-    spec's where they are not given. Normalisation does not belong here: it happens on the device.
+    `name` is any Albumentations class, or `ScaleJitter`, `Mosaic4`, `MixUp` of this project; the other keys
+    are its arguments. `OneOf`, `SomeOf`, `Sequential` and `RandomOrder` take a nested `transforms`. A
+    transform that needs `size` or `height` and `width` gets the spec's where they are not given.
+    `min_visible` and `min_side` say which boxes stay (`src.data.scene.cut_boxes`). Normalisation does not
+    belong here: it happens on the device.
 
     Raises:
         ProjectError: an unknown class, argument or value, or a pipeline whose result is not uint8 of the
         spec's size.
     """
+    limits: dict[str, float] = {}
     if isinstance(config, Mapping):
-        unknown = set(config) - {"name", "transforms"}
+        known = ["name", "transforms", "min_visible", "min_side"]
+        unknown = set(config) - set(known)
         if unknown:
             key = sorted(unknown)[0]
-            raise ProjectError(f"augment: unknown key '{key}'.{nearest(key, ['name', 'transforms'])}")
+            raise ProjectError(f"augment: unknown key '{key}'.{nearest(key, known)}")
+        limits = {key: _limit(key, config[key]) for key in known[2:] if config.get(key) is not None}
         config = config.get("transforms")
     if not config:
         return None
-    return Augmentation(config, spec)
+    return Augmentation(config, spec, **limits)
 
 
 class Augmentation:
-    """A seeded Albumentations pipeline: the same `key` and picture give the same result in any process."""
+    """A seeded Albumentations pipeline: the same `key` and picture give the same result in any process.
 
-    def __init__(self, transforms: Sequence[Mapping[str, Any]], spec: PreprocessSpec) -> None:
+    `mixes` says whether it has steps that need other pictures (`src.data.mosaic`): then only `scene` runs all
+    of it. An object is dropped where less than `min_visible` of it, a share, or `min_side` canvas pixels of a
+    side are left in view.
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[Mapping[str, Any]],
+        spec: PreprocessSpec,
+        *,
+        min_visible: float = MIN_VISIBLE,
+        min_side: float = MIN_SIDE,
+    ) -> None:
         self._config, self._spec = list(transforms), spec
-        library = _albumentations()
-        steps = _build_transforms(transforms, spec, library, "augment, transform")
+        self._limits = {"min_visible": min_visible, "min_side": min_side}
+        library = load_library()
         # Seeding Albumentations by its own set_random_seed makes two new generators for each transform; all
         # transforms share these two instead, which are re-seeded in place for each sample.
         self._generator = np.random.Generator(np.random.Philox(key=0))
         self._random = random.Random(0)
-        self._compose = library.Compose(steps)
-        self._compose.set_random_state(self._generator, self._random)
-        self._check(steps)
+        self._steps: list[tuple[str, Any]] = []  # the library's transforms with their names, for checks
+        self._stages: list[Any] = []
+        for is_mixing, entries in groupby(enumerate(self._config, start=1), lambda e: is_mixing_entry(e[1])):
+            if is_mixing:
+                self._stages += [build_mixing(entry, spec, f"augment, transform {i}") for i, entry in entries]
+                continue
+            named = [
+                (entry.get("name") if isinstance(entry, Mapping) else None, i, entry) for i, entry in entries
+            ]
+            steps = [build_transform(entry, spec, library, f"augment, transform {i}") for _, i, entry in named]
+            self._steps += [(name, step) for (name, _, _), step in zip(named, steps, strict=True)]
+            self._stages.append(compose(library, steps, **self._limits))
+            self._stages[-1].set_random_state(self._generator, self._random)
+        self.mixes = any(isinstance(stage, Mixing) for stage in self._stages)
+        self._check(with_boxes=False)
 
     def __call__(self, *, key: int, **targets: Any) -> dict[str, Any]:
         """Augment `image` (H×W×3 uint8) and, where given, `mask` (H×W uint8) alike; a dict of the same names.
 
         `key` is the sample's 64-bit draw, f(seed, epoch, id): see `src.data.sampler.draw_keys`.
         """
-        self._seed(key)
-        out = self._compose(**targets)
-        if out["image"].shape != (self._spec.height, self._spec.width, 3):
+        for number, stage in enumerate(self._stages):
+            if not isinstance(stage, Mixing):
+                self._seed(key, number)
+                targets = stage(**targets)
+        if targets["image"].shape != (self._spec.height, self._spec.width, 3):
+            self._wrong_result(targets["image"], "the pipeline")
+        return targets
+
+    def scene(self, scene: Scene, *, key: int, partner: Callable[[int], Scene] | None = None) -> Scene:
+        """Augment a picture with its boxes. Without `partner` the mixing steps are left out.
+
+        `partner` turns a 63-bit draw into another picture, not augmented: what stands before a mixing step is
+        applied to it here. So partners too are f(key).
+        """
+        return self._run(scene, key, len(self._stages), partner)
+
+    def check_boxes(self) -> None:
+        """Raises ProjectError where a transform cannot move boxes: called once, before training."""
+        self._check(with_boxes=True)
+
+    def _run(self, scene: Scene, key: int, n_stages: int, partner: Callable[[int], Scene] | None) -> Scene:
+        for number, stage in enumerate(self._stages[:n_stages]):
+            if isinstance(stage, Mixing):
+                if partner is None:
+                    continue
+                self._seed(key, number)
+                draw = stage.draw(self._random)
+                if draw is not None:
+                    others = [self._run(partner(pick), own, number, partner) for pick, own in draw.partners]
+                    scene = stage.mix([scene, *others], draw.values, **self._limits)
+            else:
+                self._seed(key, number)
+                scene = self._transform(stage, scene)
+        return scene
+
+    def _transform(self, stage: Any, scene: Scene) -> Scene:
+        numbers = np.arange(len(scene.boxes), dtype=np.float32)
+        table = np.concatenate([scene.boxes, scene.visible[:, None], numbers[:, None]], axis=1)
+        out = stage(image=scene.image, bboxes=table)
+        if out["image"].shape != scene.image.shape:
             self._wrong_result(out["image"], "the pipeline")
-        return out
+        table = out["bboxes"].astype(np.float32, copy=False).reshape(-1, BOX_COLUMNS)
+        return Scene(
+            image=out["image"],
+            boxes=table[:, :4],
+            labels=scene.labels[table[:, -1].round().astype(np.int64)],
+            visible=table[:, VISIBLE],
+            tags=scene.tags,
+            region=(0, 0, self._spec.width, self._spec.height),
+        )
 
     def __reduce__(self) -> tuple:
-        return Augmentation, (self._config, self._spec)
+        return _rebuild, (self._config, self._spec, self._limits)
 
-    def _seed(self, key: int) -> None:
+    def _seed(self, key: int, stage: int = 0) -> None:
         bits = self._generator.bit_generator
         state = bits.state
-        state["state"]["key"][:] = (key, 0)
+        state["state"]["key"][:] = (key, stage)
         state["state"]["counter"][:] = 0
         state["buffer_pos"], state["has_uint32"], state["uinteger"] = 4, 0, 0
         bits.state = state
-        self._random.seed(key)
+        self._random.seed(key | stage << 64)
 
-    def _check(self, steps: Sequence[Any]) -> None:
+    def _check(self, *, with_boxes: bool) -> None:
         """Apply each transform to a grey picture: a config that cannot work fails now, not in a worker."""
-        size = (self._spec.height, self._spec.width)
-        image, mask = np.full((*size, 3), 128, np.uint8), np.zeros(size, np.uint8)
-        for entry, step in zip(self._config, steps, strict=True):
-            draws = 1 if size[0] == size[1] else 12  # only some quarter turns swap the sides
+        height, width = size = (self._spec.height, self._spec.width)
+        image, extra = np.full((*size, 3), 128, np.uint8), {"mask": np.zeros(size, np.uint8)}
+        if with_boxes:
+            extra = {"bboxes": np.array([[0.25, 0.25, 0.75, 0.75, 1, 0]], np.float32)}
+        for name, step in self._steps:
+            draws = 1 if height == width else 12  # only some quarter turns swap the sides
             for key in range(draws):
                 self._seed(key)
                 try:
-                    result = step(image=image.copy(), mask=mask.copy(), force_apply=True)["image"]
+                    copies = {k: v.copy() for k, v in extra.items()}
+                    result = step(image=image.copy(), force_apply=True, **copies)["image"]
                 except Exception as error:  # a library's own words on a value that its schema let through
-                    raise ProjectError(f"augment: {entry['name']} cannot be applied: {error}") from error
-                if result.dtype != np.uint8 or (result.shape[:2] == size[::-1] and size[0] != size[1]):
-                    self._wrong_result(result, entry["name"])
-        self(key=0, image=image, mask=mask)
+                    what = "with boxes" if with_boxes else ""
+                    raise ProjectError(f"augment: {name} cannot be applied{what and ' '}{what}: {error}") from error
+                if result.dtype != np.uint8 or (result.shape[:2] == size[::-1] and height != width):
+                    self._wrong_result(result, name)
+        if not with_boxes:
+            self(key=0, image=image, **extra)
 
     def _wrong_result(self, image: np.ndarray, name: str) -> None:
         raise ProjectError(
@@ -208,65 +290,12 @@ class Augmentation:
         )
 
 
-def _albumentations() -> Any:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import asks the network for a newer version otherwise
-    import albumentations
-
-    return albumentations
+def _rebuild(config: list, spec: PreprocessSpec, limits: dict[str, float]) -> Augmentation:
+    return Augmentation(config, spec, **limits)
 
 
-def _build_transforms(
-    entries: Sequence[Mapping[str, Any]], spec: PreprocessSpec, library: Any, where: str
-) -> list[Any]:
-    return [_build_transform(entry, spec, library, f"{where} {i + 1}") for i, entry in enumerate(entries)]
-
-
-def _build_transform(entry: Mapping[str, Any], spec: PreprocessSpec, library: Any, where: str) -> Any:
-    if not isinstance(entry, Mapping) or "name" not in entry:
-        raise ProjectError(f"{where}: expected {{name: <Albumentations class>, …}}, got {entry!r}")
-    arguments = dict(entry)
-    name = arguments.pop("name")
-    classes = _classes(library)
-    if name not in classes:
-        raise ProjectError(f"{where}: Albumentations has no transform '{name}'.{nearest(name, classes)}")
-    where = f"{where} ({name})"
-    known = _argument_names(classes[name])
-    for key in arguments:
-        if key not in known:
-            hint = nearest(key, known)
-            raise ProjectError(f"{where}: unknown argument '{key}'.{hint} It takes {', '.join(known)}.")
-    if "transforms" in known:
-        inner = arguments.get("transforms") or []
-        arguments["transforms"] = _build_transforms(inner, spec, library, f"{where},")
-    elif "size" in known and "size" not in arguments:
-        arguments["size"] = (spec.height, spec.width)
-    elif {"height", "width"} <= set(known) and not {"height", "width", "size"} & set(arguments):
-        arguments |= {"height": spec.height, "width": spec.width}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Albumentations 2 only warns when it ignores what it was given
-            return classes[name](**arguments)
-    except (ValueError, TypeError, Warning) as error:
-        raise ProjectError(f"{where}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """One line of a pydantic report, which else names schema classes and web pages."""
-    details = getattr(error.__cause__, "errors", None)
-    if details is None:
-        return str(error)
-    return "; ".join(f"{'.'.join(map(str, d['loc'][:1]))}: {d['msg']}, not {d['input']!r}" for d in details())
-
-
-@lru_cache(maxsize=1)
-def _classes(library: Any) -> dict[str, type]:
-    bases = (library.BasicTransform, library.BaseCompose)
-    found = {name: getattr(library, name) for name in dir(library)}
-    return {k: v for k, v in found.items() if isinstance(v, type) and issubclass(v, bases) and v not in bases}
-
-
-def _argument_names(transform: type) -> list[str]:
-    import inspect
-
-    parameters = inspect.signature(transform.__init__).parameters
-    return [name for name in parameters if name not in ("self", "args", "kwargs")]
+def _limit(key: str, value: Any) -> float:
+    high = 1 if key == "min_visible" else 1000
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+        raise ProjectError(f"augment: {key} must be a number, 0 to {high}, not {value!r}")
+    return float(value)

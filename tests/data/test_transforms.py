@@ -92,8 +92,9 @@ def test_normalize_refuses_what_is_no_uint8_batch(images):
 # -- pipelines
 
 
-def test_four_pipelines_are_shipped():
-    assert [path.stem for path in SHIPPED] == ["industrial", "light", "none", "strong"]
+def test_pipelines_are_shipped():
+    names = [path.stem for path in SHIPPED]
+    assert names == ["detection", "detection_light", "industrial", "light", "none", "strong"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
