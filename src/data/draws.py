@@ -1,8 +1,12 @@
 """Random numbers of the bundled samples: raw Philox words, the one numpy stream that is frozen by contract."""
 
 import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Draws:
@@ -29,7 +33,7 @@ class Draws:
     def chance(self, probability: float) -> bool:
         return self.uniform() < probability
 
-    def pick(self, items):
+    def pick(self, items: Sequence[T]) -> T:
         """One of a sequence."""
         return items[self.integer(len(items))]
 
@@ -39,5 +43,6 @@ class Draws:
 
     def noise(self, *shape: int) -> np.ndarray:
         """Near-normal noise of unit variance: the sum of four 16-bit uniforms (Irwin-Hall)."""
-        parts = self.words(int(np.prod(shape))).view(np.uint16).reshape(*shape, 4)
-        return (parts.astype(np.int64).sum(-1) - 2 * 65535) * (3.0**0.5 / 65536.0)
+        parts = self.words(int(np.prod(shape))).view(np.uint16).reshape(*shape, 4).astype(np.int32)
+        total = parts[..., 0] + parts[..., 1] + parts[..., 2] + parts[..., 3]  # several times faster than sum(-1)
+        return (total - 2 * 65535) * (3.0**0.5 / 65536.0)

@@ -139,10 +139,11 @@ RECIPES: dict[str, Callable[[Path], None]] = {
     "sample_detection": _make_detection,
     "sample_counting": _make_detection,
 }
+_DETECTION = ("draws", "sample_canvas", "sample_objects", "sample_detection")
 SOURCES = {  # the modules beside this one that a recipe is made of
     "sample_anomaly": ("draws", "sample_anomaly"),
-    "sample_detection": ("draws", "sample_objects", "sample_detection"),
-    "sample_counting": ("draws", "sample_objects", "sample_detection"),
+    "sample_detection": _DETECTION,
+    "sample_counting": _DETECTION,
 }
 
 

@@ -2,9 +2,8 @@
 
 The photographs are those that scikit-image and scikit-learn ship in their wheels. Each is cut into a 2 x 2 board of
 disjoint windows; a picture's ground is a crop inside one window, and a window belongs either to train (three of each
-photograph) or to test (one), so that no test picture shows a pixel of a training picture's photograph. The `group`
-column of train.csv names the window. The photographs of a cup of coffee and of a building's flag are left out or cut
-off, since they show what the classes ask for.
+photograph) or to test (one), so that no ground of a test picture is seen in training. The `group` column of train.csv
+names the window. The photograph of a cup of coffee is left out, and stars on a flag are cut off: they are classes here.
 
 A box is the extent of what can be seen: objects partly cover each other, and a covered part is in no box. Random
 numbers are raw Philox words and polygons are filled in integers, so that objects, places and boxes are the same on
@@ -23,6 +22,7 @@ import numpy as np
 
 from src.data import sample_objects
 from src.data.draws import Draws
+from src.data.sample_canvas import Cutout
 
 SEED = 20250311
 TRAIN, TEST = 560, 150  # pictures
@@ -30,7 +30,7 @@ CLASSES = tuple(sample_objects.CLASSES)
 TALLY = (7, 13, 16, 16, 14, 11, 8, 6, 4, 2, 1, 1, 1)  # pictures of each hundred with 0, 1, .. 12 objects
 LONG_SIDE = (256, 400)  # pixels of a picture's longer side
 SIZES = (24.0, 92.0)  # an object's longer side, were the picture's longer side 256 pixels
-SEEN = 0.55  # share of an object that must remain visible
+SEEN = 0.6  # share of an object that must remain visible
 TRIES = 30  # places tried for an object before it is given up
 PHOTOGRAPHS = {  # name -> (row, column) of the test window, tint of a grey photograph
     "china": ((1, 0), None),
@@ -189,7 +189,7 @@ def _ground(draws: Draws, row: Row, photographs: dict[str, np.ndarray]) -> _Tabl
     return _Table(np.clip(value, 0, 1).astype(np.float32), long / 256, (cos(angle), sin(angle)))
 
 
-def _scrap(draws: Draws, row: Row, photographs: dict[str, np.ndarray], size: float) -> sample_objects.Cutout:
+def _scrap(draws: Draws, row: Row, photographs: dict[str, np.ndarray], size: float) -> Cutout:
     """A rag cut from the row's window of another photograph: texture with an irregular outline."""
     others = [name for name in PHOTOGRAPHS if name != row.photograph]
     name = draws.pick(others)
@@ -209,10 +209,10 @@ def _scrap(draws: Draws, row: Row, photographs: dict[str, np.ndarray], size: flo
     mask = np.zeros((side, side), np.uint8)
     cv2.fillPoly(mask, [np.rint(np.array(points) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
     alpha = cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / 255
-    return sample_objects.Cutout(colour.astype(np.float32) / 255, alpha)
+    return Cutout(colour.astype(np.float32) / 255, alpha)
 
 
-def _place(draws: Draws, table: _Table, cutout: sample_objects.Cutout, label: str | None) -> None:
+def _place(draws: Draws, table: _Table, cutout: Cutout, label: str | None) -> None:
     """Lay a thing down where it hides nothing too much; where no such place is found it is left out."""
     solid = cutout.alpha > 0.5
     own = int(np.count_nonzero(solid))
@@ -248,7 +248,7 @@ def _all_visible(owner: np.ndarray, areas: list[int]) -> bool:
     return all(pixels >= SEEN * area for pixels, area in zip(seen, areas, strict=True))
 
 
-def _paint(draws: Draws, table: _Table, cutout: sample_objects.Cutout, corner: tuple[int, int]) -> None:
+def _paint(draws: Draws, table: _Table, cutout: Cutout, corner: tuple[int, int]) -> None:
     """The thing's shadow, away from the light, then the thing."""
     height, width = table.owner.shape
     h, w = cutout.alpha.shape
@@ -290,8 +290,9 @@ def _photograph(draws: Draws, value: np.ndarray) -> np.ndarray:
     value = value + np.float32(draws.uniform(-0.3, 0.3)) * value * (1 - value)
     blurred = cv2.GaussianBlur(value, (5, 5), 1.2)
     value = value + np.float32(draws.uniform(0.1, 0.9)) * (blurred - value)
-    grain = draws.uniform(0.004, 0.025)
-    value = value + grain * draws.noise(height, width)[..., None] + 0.4 * grain * draws.noise(height, width, 3)
+    grain = draws.uniform(0.004, 0.02)
+    grey, coloured = draws.noise(height, width).astype(np.float32), draws.noise(height, width, 3).astype(np.float32)
+    value = value + np.float32(grain) * grey[..., None] + np.float32(0.4 * grain) * coloured
     return np.rint(np.clip(value, 0, 1) * 255).astype(np.uint8)
 
 
@@ -299,7 +300,13 @@ def _photograph(draws: Draws, value: np.ndarray) -> np.ndarray:
 
 
 def write(folder: Path) -> None:
-    """Pictures and tables of both competitions; README of the columns is in conf/competition/sample_detection.yaml."""
+    """Pictures and tables of both competitions.
+
+    images/train, images/test: JPEG. train.csv: id, file, group. test.csv: id, file. boxes.csv: id, label, x1, y1, x2,
+    y2 (pixels, x2 and y2 exclusive), no row where an image is empty. counts.csv: id and a column a class. Of the test
+    images solution_boxes.csv and solution_counts.csv hold the same; sample_submission.csv and
+    sample_submission_counts.csv are what a submission must look like.
+    """
     import pandas as pd
 
     photographs, rows = load_photographs(), plan()
