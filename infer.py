@@ -5,13 +5,14 @@ from src.cli import command
 USAGE = """
 usage: python infer.py run=<run folder> [images=<folder|glob|image|csv>] [key=value ...]
 
-Rebuilds the model from the run's checkpoints alone and writes predictions.csv (id, path, score, verdict),
-predictions.parquet, anomaly maps and heatmap pictures into <run>/infer/<name>/ (or out=<folder>).
+Rebuilds the model from the run's checkpoints alone and writes into <run>/infer/<name>/ (or out=<folder>)
+  anomaly    predictions.csv (id, path, score, verdict), predictions.parquet, maps/ and heatmaps/
+  detection  predictions.csv (id, path, objects, a count a class), boxes.csv, predictions.parquet and pictures in boxes/
 
   images=<…>            folder (searched below), glob pattern in quotes, one image, or CSV with a path column;
                         left out: the competition's test set
   fold=all|<k>          average over folds, or one fold's model
-  threshold=<number>    instead of the one that the run tuned
+  threshold=<number>    instead of what the run tuned (detection: boxes of at least this score are counted)
   heatmaps=24 maps=true batch_size=16 accelerator=auto
 
 examples:

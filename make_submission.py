@@ -10,7 +10,7 @@ With runs=: blends the runs' test predictions, tunes the threshold on their blen
 order of the sample submission, validates the file as the grader would read it, and enters it in outputs/ledger.csv.
 With check=: validates a file, and grades it where the competition has a solution. Exit status 1 when it is not valid.
 
-  blend=rank|mean weights=[2,1] out=<csv>
+  blend=rank|mean (anomaly), wbf|nms|soft_nms (detection)  weights=[2,1]  out=<file>
 
 examples:
   python make_submission.py runs=[outputs/anomaly/a,outputs/anomaly/b]

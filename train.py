@@ -5,13 +5,13 @@ from src.cli import command
 USAGE = """
 usage: python train.py task=<task> [key=value ...]
 
-Trains, predicts out-of-fold and test rows, tunes the threshold, writes and validates submission.csv and report.html
-into outputs/<task>/<run>/.
+Trains, predicts out-of-fold and test rows, tunes threshold or count rule, writes and validates submission.csv and
+report.html into outputs/<task>/<run>/.
 
-  task=anomaly                      the bundled sample competition from start to submission
+  task=anomaly|detection            its bundled sample competition from start to submission
   model=<name>                      conf/model/<task>/<name>.yaml; model.<option>=<value> changes an option
   competition=<name>                conf/competition/<name>.yaml; competition.root=<folder> says where its data lie
-  augment=none|light|industrial|strong
+  augment=none|light|industrial|strong|detection|detection_light
   folds=5 fold=all                  cross-validation
   run=<name> resume=true            name the run's folder; continue a stopped one
   logger=wandb|tensorboard|csv|all  W&B works offline without an account
@@ -20,6 +20,7 @@ into outputs/<task>/<run>/.
 examples:
   python train.py task=anomaly
   python train.py task=anomaly model=padim competition=mvtec competition.root=/data/bottle run=bottle_padim
+  python train.py task=detection competition=coco competition.root=/data/pcb model.image_size=640
   python train.py task=anomaly --cfg job            print the whole configuration and stop
   python train.py -m task=anomaly model=patchcore,padim     one run after the other
 """

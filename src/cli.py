@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from src.errors import ProjectError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-OPEN_SECTIONS = ("model.backbone_args.", "model.args.")
+OPEN_SECTIONS = ("model.backbone_args.", "model.args.", "model.config.")
 TASKS = tuple(sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
 
 

@@ -78,3 +78,58 @@ def on_competition(root: Path, outputs: Path) -> list[str]:
         "competition.data.group=null",
         f"outputs='{outputs}'", "logger=csv", "data.num_workers=0", "trainer.progress=false",
     ]  # fmt: skip
+
+
+DETECTION_CLASSES = ("네모", "원")
+TINY_DETECTOR = (
+    "model=compact", "model.backbone=resnet10t", "model.weights=random", "model.image_size=64", "model.width=16",
+    "model.depth=1", "model.lr=0.003", "model.max_epochs=2", "data.batch_size=4",
+)  # fmt: skip
+
+
+def scene(seed: int, *, width: int = 88, height: int = 72) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
+    """A noisy picture with 0 to 3 bright squares (class 0) and discs (class 1), and their (class, xyxy box)."""
+    random = np.random.default_rng(seed)
+    pixels = np.clip(random.normal(90, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    objects = []
+    for number in range(seed % 4):
+        side = int(random.integers(14, 22))
+        left, top = int(random.integers(0, width - side)), int(random.integers(0, height - side))
+        label = (seed + number) % 2
+        if label == 0:
+            pixels[top : top + side, left : left + side] = (230, 60, 60)
+        else:
+            centre, radius = (left + side // 2, top + side // 2), side // 2
+            cv2.circle(pixels, centre, radius, (60, 230, 60), -1)
+        objects.append((label, [left, top, left + side, top + side]))
+    return pixels, objects
+
+
+def make_detection_competition(root: Path, *, train: int = 16, test: int = 6) -> Path:
+    """A csv-layout competition of boxes: Korean folder with a space, ids with leading zeros, Korean classes."""
+    tables: dict[str, list[dict[str, Any]]] = {"train": [], "test": [], "boxes": [], "solution_boxes": []}
+    for split, count in (("train", train), ("test", test)):
+        for number in range(count):
+            name = f"{number:03d}" if split == "train" else f"9{number:03d}"
+            file = f"사진 {split}/{name}.PNG"
+            pixels, objects = scene(number + 100 * (split == "test"))
+            write_image(root / file, pixels[..., ::-1])
+            tables[split].append({"id": name, "file": file, "group": name})
+            tables["boxes" if split == "train" else "solution_boxes"] += [
+                {"id": name, "label": DETECTION_CLASSES[label], **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))}
+                for label, box in objects
+            ]
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(root / f"{name}.csv", index=False)
+    order = [row["id"] for row in tables["test"]][::-1]
+    pd.DataFrame({"id": order, "PredictionString": ""}).to_csv(root / "sample_submission.csv", index=False)
+    return root
+
+
+def on_detection(root: Path, outputs: Path) -> list[str]:
+    """Overrides that run the tiny competition of boxes with the sample's spec."""
+    return [
+        "task=detection", f"competition.root='{root}'", "competition.bundled=false", "competition.data.group=null",
+        "competition.data.classes=[네모,원]", f"outputs='{outputs}'", "logger=csv", "data.num_workers=0",
+        "trainer.progress=false",
+    ]  # fmt: skip

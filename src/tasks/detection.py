@@ -75,7 +75,7 @@ class DetectionTask(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         losses = self.network.loss(self._images(batch), targets_of(batch, self.device))
-        loss = torch.stack([value for value in losses.values()]).sum()
+        loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             raise ProjectError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx} "
@@ -116,7 +116,7 @@ class DetectionTask(pl.LightningModule):
             for boxes, labels, ignored in zip(known["boxes"], known["labels"], known["ignored"], strict=True)
         ]
         found = [self._validation[name] for name in known["id"]]
-        value = metric.value(found, truth, len(self.hparams["classes"]))
+        value = metric.value(found, truth, n_classes=len(self.hparams["classes"]))
         if value is None:
             return
         self.log(f"val/{metric.name}", value, prog_bar=True)
