@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from src.boxes.pairs import overlapping_pairs
+from src.boxes.pairs import suppressing_pairs
 from src.boxes.types import Detections, pairwise_iou
 from src.errors import ProjectError, nearest
 
@@ -23,16 +23,6 @@ def nms(det: Detections, *, iou: float = 0.5, agnostic: bool = False) -> Detecti
     groups = np.zeros(len(det), np.int64) if agnostic else det.labels
     order = np.argsort(-det.scores, kind="stable")
     return det.select(order[kept(*suppressing_pairs(det.boxes[order], groups[order], iou=iou)[:2], len(det))])
-
-
-def suppressing_pairs(
-    boxes: np.ndarray, groups: np.ndarray, *, iou: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(surer, weaker, iou) of all boxes of one group with an IoU above `iou`; (N, 4) boxes stand surest first
-    within each group."""
-    surer, weaker, overlap = overlapping_pairs(boxes, boxes, groups, groups, least=iou, inclusive=False)
-    ahead = surer < weaker
-    return surer[ahead], weaker[ahead], overlap[ahead]
 
 
 def kept(surer: np.ndarray, weaker: np.ndarray, n: int) -> np.ndarray:
