@@ -1,56 +1,114 @@
 """Grading a submission file against the competition's solution, where one is known: a leaderboard at home."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from src.competition import Competition
 from src.errors import ProjectError
 from src.metrics.anomaly import evaluate_anomaly
-from src.metrics.registry import get_metric
-from src.submission.validate import InvalidSubmission, read_values, validate_submission
+from src.metrics.registry import Metric, get_metric
+from src.submission.formats import FORMATS, Context
+from src.submission.formats.counts import Count
+from src.submission.formats.table import context_of
+from src.submission.validate import InvalidSubmission, read_values, validate_submission, vocabulary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BOXES = ("prediction_string", "coco")
 
 
-def grade(path: str | Path, spec: Competition) -> dict[str, Any] | None:
-    """The competition's metric on a submission file, and the panel of image metrics; None without a solution.
+def grade(path: str | Path, spec: Competition, manifest: "pd.DataFrame | None" = None) -> dict[str, Any] | None:
+    """The competition's metric on a submission file, and the panel of its task's metrics; None without a solution.
+
+    Args:
+        manifest: of the task detection, whose classes and image sizes are needed; read where it is not given.
 
     Returns:
         `name`, `mode` and `metric` (the value, None where the file cannot give it: a pixel metric from scores, a metric
-        of labels from scores, or one class in the solution), then what `evaluate_anomaly` answers. For a file of labels
-        the panel holds the counts and the metrics of a decision only.
+        of labels from scores, of boxes from counts or the other way, or one class in the solution), then what
+        `evaluate_anomaly` answers, for a file of labels the counts and the metrics of a decision only; for boxes what
+        `evaluate_boxes` and for counts what `count_metrics` answers. Masks are not graded.
 
     Raises:
         InvalidSubmission: the validator refuses the file; nothing is graded then.
         ProjectError: the solution does not fit the competition, or does not know a row that the file must have.
     """
-    from src.manifest import read_solution
+    from src.manifest import read_manifest, read_solution
 
     solution = read_solution(spec)
     if solution is None:
         return None
     ids = solution["id"].tolist()
-    problems = validate_submission(path, spec, ids)
+    known: dict[str, Any] = {}
+    if spec.task == "detection":
+        known = vocabulary(read_manifest(spec) if manifest is None else manifest)
+    problems = validate_submission(path, spec, ids, **known)
     if problems:
         raise InvalidSubmission(path, problems)
-    values = read_values(path, spec)
+    values = read_values(path, spec, ids, **known)
+    found = [values[sample_id] for sample_id in ids]
+    metric = get_metric(spec.metric)
+    result: dict[str, Any] = {"name": metric.name, "mode": metric.mode, "metric": None}
+    if spec.task != "detection":
+        return {**result, **_images(found, solution, spec, metric)}
+    if spec.submission.format in _BOXES:
+        return {**result, **_boxes(found, solution, known["classes"], metric)}
+    if spec.submission.format == "rle":
+        return result
+    return {**result, **_counts(found, solution, context_of(spec, **known), metric)}
+
+
+def _images(found: list[Any], solution: "pd.DataFrame", spec: Competition, metric: Metric) -> dict[str, Any]:
+    """Of one score or label an image."""
     unknown = solution.loc[solution["label"].isna(), "id"].tolist()
     if unknown:
         raise ProjectError(f"the solution has no label for id '{unknown[0]}' and {len(unknown) - 1} more. Complete it.")
     labels = solution["label"].to_numpy(np.int64)
-    metric = get_metric(spec.metric)
-    result: dict[str, Any] = {"name": metric.name, "mode": metric.mode, "metric": None}
     if spec.submission.format == "label":
         anomalous = spec.submission.labels["anomalous"]
-        decided = np.array([int(values[sample_id] == anomalous) for sample_id in ids])
+        decided = np.array([int(value == anomalous) for value in found])
         panel = evaluate_anomaly(decided, labels, threshold=0.5)
         orders = ("auroc", "average_precision", "f1_max", "threshold")  # say nothing of two-valued answers
-        return {
-            **result,
-            "metric": metric.value(decided, labels),
-            **{k: v for k, v in panel.items() if k not in orders},
-        }
-    scores = np.array([values[sample_id] for sample_id in ids], dtype=np.float64)
-    if metric.needs == "score":
-        result["metric"] = metric.value(scores, labels)
-    return {**result, **evaluate_anomaly(scores, labels, ids=ids)}
+        return {"metric": metric.value(decided, labels), **{k: v for k, v in panel.items() if k not in orders}}
+    scores = np.array(found, dtype=np.float64)
+    value = {"metric": metric.value(scores, labels)} if metric.needs == "score" else {}
+    return {**value, **evaluate_anomaly(scores, labels, ids=solution["id"].tolist())}
+
+
+def _boxes(found: list[Any], solution: "pd.DataFrame", classes: Sequence[str], metric: Metric) -> dict[str, Any]:
+    from src.boxes.types import Truth
+    from src.metrics.detection import evaluate_boxes
+
+    _require(solution, "boxes")
+    columns = (solution[name].tolist() for name in ("boxes", "labels", "ignored"))
+    truth = [Truth(boxes, labels, ignored) for boxes, labels, ignored in zip(*columns, strict=True)]
+    value = metric.value(found, truth, n_classes=len(classes)) if metric.needs == "boxes" else None
+    return {"metric": value, **evaluate_boxes(found, truth, classes=classes)}
+
+
+def _counts(found: list[Any], solution: "pd.DataFrame", context: Context, metric: Metric) -> dict[str, Any]:
+    from src.metrics.counting import count_metrics
+
+    _require(solution, "counts")
+    truth = np.stack(solution["counts"].tolist()).astype(np.int64)
+    classes = list(context.classes)
+    grammar = FORMATS[context.spec.format]
+    if isinstance(grammar, Count):
+        wanted = grammar.wanted(context)
+        truth = truth.sum(axis=1, keepdims=True) if wanted is None else truth[:, [wanted]]
+        classes = ["all classes"] if wanted is None and len(classes) != 1 else [classes[wanted or 0]]
+    predicted = np.array(found, dtype=np.float64).reshape(len(found), -1)
+    value = metric.value(predicted, truth) if metric.needs == "counts" else None
+    return {"metric": value, **count_metrics(predicted, truth, classes=classes)}
+
+
+def _require(solution: "pd.DataFrame", column: str) -> None:
+    unknown = solution.loc[solution[column].isna(), "id"].tolist() if column in solution else solution["id"].tolist()
+    if unknown:
+        raise ProjectError(
+            f"the solution has no {column} for id '{unknown[0]}' and {len(unknown) - 1} more. Complete it."
+        )

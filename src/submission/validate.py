@@ -3,22 +3,25 @@
 Nothing is guessed or mended. Lines are counted from 1, the header being line 1, as an editor shows them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.competition import Competition
-from src.errors import ProjectError, nearest
-from src.submission.formats import FORMATS, BadCell, sample_ids
-from src.submission.reading import header_problems, listed, read_file
+from src.errors import ProjectError
+from src.submission.formats import BadCell, Context, Format
+from src.submission.formats.base import Key, fingerprint
+from src.submission.formats.coco import Coco, read_entries
+from src.submission.formats.table import Sizes, context_of, format_of, sample_keys, shown
+from src.submission.reading import SubmissionFile, header_problems, listed, read_file
+from src.submission.row_ids import id_problems
 from src.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SUGGEST_AMONG = 2000  # ids; a nearest match costs time for each
+Grouped = dict[str, list[tuple[int | None, list[Any]]]]  # id → (class, values of the cells) of its rows
 
 
 class InvalidSubmission(ProjectError):
@@ -35,107 +38,213 @@ def check_submission(path: str | Path, spec: Competition, manifest: "pd.DataFram
     """Raise InvalidSubmission with all problems at once; else answer the warnings of `submission_warnings`.
 
     Args:
-        manifest: `src.manifest.read_manifest`'s; its test rows are what must be predicted.
+        manifest: `src.manifest.read_manifest`'s; its test rows are what must be predicted, and it knows the classes
+            and the sizes of the images.
     """
     test_ids = manifest.loc[manifest["split"] == "test", "id"].tolist()
-    problems = validate_submission(path, spec, test_ids)
+    known = vocabulary(manifest)
+    problems = validate_submission(path, spec, test_ids, **known)
     if problems:
         raise InvalidSubmission(path, problems)
-    return submission_warnings(path, spec)
+    return submission_warnings(path, spec, test_ids, **known)
 
 
-def validate_submission(path: str | Path, spec: Competition, test_ids: Sequence[str] | None = None) -> list[str]:
+def vocabulary(manifest: "pd.DataFrame") -> dict[str, Any]:
+    """`classes`, `category_ids` and `sizes` of the test images, as far as a manifest knows them."""
+    test = manifest[manifest["split"] == "test"]
+    sizes = {}
+    if {"width", "height"} <= set(manifest.columns):
+        known = test[test["width"].notna() & test["height"].notna()]
+        columns = (known[name].tolist() for name in ("id", "width", "height"))
+        sizes = {name: (int(width), int(height)) for name, width, height in zip(*columns, strict=True)}
+    return {
+        "classes": tuple(manifest.attrs.get("classes", ())),
+        "category_ids": tuple(manifest.attrs.get("category_ids", ())),
+        "sizes": sizes,
+    }
+
+
+def validate_submission(
+    path: str | Path,
+    spec: Competition,
+    test_ids: Sequence[str] | None = None,
+    *,
+    classes: Sequence[str] = (),
+    category_ids: Sequence[int] = (),
+    sizes: Sizes | None = None,
+) -> list[str]:
     """Every problem of the file, each with lines, found, expected and remedy; an empty list when it is valid.
 
     Rows are held against the sample submission where the competition has one, and that against `test_ids`;
-    without a sample against `test_ids`, in their order.
+    without a sample against `test_ids`, in their order. Boxes are held against the `sizes` of their images, (width,
+    height) by id or in the order of `test_ids`.
+
+    Raises:
+        ProjectError: the classes are needed and not given, or do not fit the spec.
     """
-    expected_ids, problems = _expected_ids(spec, test_ids)
+    grammar = format_of(spec)
+    context = context_of(spec, ids=test_ids, classes=classes, category_ids=category_ids, sizes=sizes)
+    if isinstance(grammar, Coco):
+        return grammar.problems(path, test_ids, context)
+    expected, problems = _expected_keys(grammar, spec, test_ids, context)
     file = read_file(path)
     problems += file.problems
     if not file.header:
         return problems
-    columns = list(spec.submission.columns.values())
-    found, headless = header_problems(file.header, columns, expected_ids or ())
+    columns = grammar.header(context)
+    names = None if expected is None else [shown(key) for key in expected]
+    found, headless = header_problems(file.header, columns, [key[0] for key in expected or ()])
     problems += found
     rows = [(1, file.header), *file.rows] if headless else file.rows
     header = columns if headless else file.header
     rows, ragged = _whole_rows(rows, header)
     problems += ragged
     if not rows and not ragged:
-        problems.append(f"there are no rows below the header. Expected {_count(expected_ids)}.")
+        count = "one row an image" if expected is None else f"{len(expected)} rows"
+        problems.append(f"there are no rows below the header. Expected {count}.")
         return problems
-    places = {role: header.index(name) for role, name in spec.submission.columns.items() if header.count(name) == 1}
-    if "id" in places:
-        found_ids = [(line, cells[places["id"]]) for line, cells in rows]
-        problems += _id_problems(found_ids, expected_ids, complete=not ragged)
-    if "value" in places:
-        problems += _value_problems(rows, places, spec)
+    places = {name: header.index(name) for name in columns if header.count(name) == 1}
+    key_columns = grammar.key_columns(context)
+    keyed = all(name in places for name in key_columns)
+    if keyed:
+        found_ids = [(line, shown([cells[places[name]] for name in key_columns])) for line, cells in rows]
+        repeats = grammar.repeats(context)
+        problems += id_problems(found_ids, names, complete=not ragged, repeats=repeats)
+    problems += _cell_problems(rows, places, grammar, context, test_ids, key_columns if keyed else [])
     return problems
 
 
-def read_values(path: str | Path, spec: Competition) -> dict[str, Any]:
-    """id → value of a file that `validate_submission` found valid, in the file's order."""
-    file = read_file(path)
-    columns = spec.submission.columns
-    at, value = file.header.index(columns["id"]), file.header.index(columns["value"])
-    read = FORMATS[spec.submission.format].read
-    return {cells[at]: read(cells[value], spec.submission) for _, cells in file.rows}
+def read_values(
+    path: str | Path,
+    spec: Competition,
+    test_ids: Sequence[str] | None = None,
+    *,
+    classes: Sequence[str] = (),
+    category_ids: Sequence[int] = (),
+    sizes: Sizes | None = None,
+) -> dict[str, Any]:
+    """id → value of a file that `validate_submission` found valid, in the file's order.
+
+    A value is a number or a text; Detections for boxes and masks, in pixels of the image; (classes,) counts.
+
+    Args:
+        test_ids: JSON and rows of several classes name images by them; without them an image that has no entry in
+            JSON is left out.
+
+    Raises:
+        ProjectError: masks or normalised boxes of an image whose size is not known.
+    """
+    grammar = format_of(spec)
+    context = context_of(spec, ids=test_ids, classes=classes, category_ids=category_ids, sizes=sizes)
+    if isinstance(grammar, Coco):
+        return grammar.values(path, test_ids, context)
+    grouped = _grouped(read_file(path), grammar, context, test_ids)
+    return {name: grammar.collect(rows, name, context) for name, rows in grouped.items()}
 
 
-def submission_warnings(path: str | Path, spec: Competition) -> list[str]:
+def submission_warnings(
+    path: str | Path,
+    spec: Competition,
+    test_ids: Sequence[str] | None = None,
+    *,
+    classes: Sequence[str] = (),
+    category_ids: Sequence[int] = (),
+    sizes: Sizes | None = None,
+) -> list[str]:
     """What a grader accepts in a valid file and nobody means to submit."""
-    values = read_values(path, spec)
+    grammar = format_of(spec)
+    context = context_of(spec, ids=test_ids, classes=classes, category_ids=category_ids, sizes=sizes)
+    if isinstance(grammar, Coco):
+        entries = read_entries(path)[0]
+        sample = None if spec.submission.sample is None else read_entries(spec.submission.sample)[0]
+        warnings = [] if entries else [f"{grammar.empty}."]
+        return warnings + ["the file equals the sample submission."] * (bool(entries) and entries == sample)
+    grouped = _grouped(read_file(path), grammar, context, test_ids)
+    values = {name: fingerprint([cells for _, cells in rows]) for name, rows in grouped.items()}
     distinct = set(values.values())
+    cells = [cell for rows in grouped.values() for _, row in rows for cell in row]
     warnings = []
-    if len(values) > 1 and len(distinct) == 1:
-        warnings.append(f"all {len(values)} rows have the same value ({next(iter(distinct))}).")
+    if grammar.empty is not None and all(_is_nothing(cell) for cell in cells):
+        warnings.append(f"{grammar.empty}.")
+    elif len(values) > 1 and len(distinct) == 1:
+        alike = ", ".join(map(str, cells[: len(cells) // len(values)])) if _printable(cells[0]) else "the same boxes"
+        warnings.append(f"all {len(values)} rows have the same value ({alike}).")
     elif spec.submission.format == "score" and len(values) > 10 and len(distinct) == 2:
         warnings.append("the scores take two values only: a ranking metric loses by that. Submit raw scores.")
-    sample = _sample_values(spec)
+    sample = _sample_values(spec, grammar, context, test_ids)
     if sample and sample == values:
         warnings.append("the file equals the sample submission.")
     return warnings
 
 
-def _sample_values(spec: Competition) -> dict[str, Any] | None:
+def _is_nothing(cell: Any) -> bool:
+    return len(cell) == 0 if hasattr(cell, "__len__") else cell in (0, -1)
+
+
+def _printable(cell: Any) -> bool:
+    return isinstance(cell, int | float | str)
+
+
+def _grouped(
+    file: SubmissionFile, grammar: Format, context: Context, test_ids: Sequence[str] | None
+) -> Grouped:
+    """The read cells of each image's rows; BadCell for a cell that the grammar does not allow."""
+    owners = {} if test_ids is None else grammar.owners(test_ids, context)
+    key_columns, value_columns = grammar.key_columns(context), grammar.value_columns(context)
+    at = {name: file.header.index(name) for name in (*key_columns, *value_columns)}
+    readers = list(zip(value_columns, grammar.readers(context), strict=True))
+    result: Grouped = {}
+    for _, cells in file.rows:
+        key = tuple(cells[at[name]] for name in key_columns)
+        image_id, label = owners.get(key) or grammar.owner(key, context)
+        values = [read(cells[at[name]], context, image_id) for name, read in readers]
+        result.setdefault(image_id, []).append((label, values))
+    return result
+
+
+def _sample_values(
+    spec: Competition, grammar: Format, context: Context, test_ids: Sequence[str] | None
+) -> dict[str, Any] | None:
     """The sample submission's values, or None where there is none or its values are placeholders."""
     if spec.submission.sample is None:
         return None
-    table, columns = read_table(spec.submission.sample), spec.submission.columns
-    if columns["value"] not in table:
+    table = read_table(spec.submission.sample)
+    if not {*grammar.key_columns(context), *grammar.value_columns(context)} <= set(table.columns):
         return None
-    read = FORMATS[spec.submission.format].read
+    rows = [(0, list(cells)) for cells in table.itertuples(index=False, name=None)]
     try:
-        cells = [read(text, spec.submission) for text in table[columns["value"]]]
+        grouped = _grouped(SubmissionFile(list(table.columns), rows), grammar, context, test_ids)
     except BadCell:
         return None
-    return dict(zip(table[columns["id"]], cells, strict=True))
+    return {name: fingerprint([cells for _, cells in of]) for name, of in grouped.items()}
 
 
-def _expected_ids(spec: Competition, test_ids: Sequence[str] | None) -> tuple[list[str] | None, list[str]]:
-    """The ids that the grader asks for, in order, and how the sample submission differs from the test table."""
+def _expected_keys(
+    grammar: Format, spec: Competition, test_ids: Sequence[str] | None, context: Context
+) -> tuple[list[Key] | None, list[str]]:
+    """The keys that the grader asks for, in order, and how the sample submission differs from the test table."""
+    own = None if test_ids is None else list(grammar.owners(test_ids, context))
     if spec.submission.sample is None:
-        return (None if test_ids is None else list(test_ids)), []
+        return own, []
     try:
-        ids = sample_ids(spec)
+        keys = sample_keys(spec, grammar.key_columns(context))
     except ProjectError as error:
-        return (None if test_ids is None else list(test_ids)), [f"the sample submission is unusable: {error}"]
+        return own, [f"the sample submission is unusable: {error}"]
     problems = []
     about = f"the sample submission {spec.submission.sample.name} does not match the test table"
-    repeated = [f"'{name}' ({count} times)" for name, count in Counter(ids).items() if count > 1]
-    if repeated:
+    repeated = [f"'{shown(key)}' ({count} times)" for key, count in Counter(keys).items() if count > 1]
+    if repeated and not grammar.repeats(context):
         problems.append(listed(f"ids repeat in {spec.submission.sample.name}", repeated, "Download it again"))
-    if test_ids is not None:
+    if own is not None:
         remedy = "Check competition.root, data.test and data.id, or download both files again"
-        known, wanted = set(test_ids), set(ids)
-        unknown = [repr(name) for name in dict.fromkeys(ids) if name not in known]
-        absent = [repr(name) for name in test_ids if name not in wanted]
+        known, wanted = set(own), set(keys)
+        unknown = [repr(shown(key)) for key in dict.fromkeys(keys) if key not in known]
+        absent = [repr(shown(key)) for key in own if key not in wanted]
         if unknown:
             problems.append(f"{about}: {listed('ids that the table lacks', unknown, remedy)}")
         if absent:
             problems.append(f"{about}: {listed('test ids that it lacks', absent, remedy)}")
-    return list(dict.fromkeys(ids)), problems
+    return list(dict.fromkeys(keys)), problems
 
 
 def _whole_rows(
@@ -150,100 +259,50 @@ def _whole_rows(
     return whole, [listed(f"rows do not have {width} cells", odd, remedy)]
 
 
-def _id_problems(found: list[tuple[int, str]], expected: list[str] | None, *, complete: bool) -> list[str]:
-    problems = []
-    lines: dict[str, list[int]] = {}
-    for line, name in found:
-        lines.setdefault(name, []).append(line)
-    twice = [f"'{name}' (lines {', '.join(map(str, at[:3]))})" for name, at in lines.items() if len(at) > 1]
-    if twice:
-        problems.append(listed("ids appear more than once", twice, "Keep one row an id"))
-    if expected is None:
-        return problems
-    wanted = set(expected)
-    absent = [name for name in expected if name not in lines]
-    mangled, unknown = _sorted_out([(at[0], name) for name, at in lines.items() if name not in wanted], absent)
-    for kind, (places, remedy) in _by_kind(mangled).items():
-        problems.append(listed(kind, places, remedy))
-    meant = {name: right for _, name, right, _ in mangled}
-    taken = set(meant.values())
-    absent = [name for name in absent if name not in taken]
-    if unknown:
-        places = [f"line {line} '{name}'" for line, name in unknown]
-        hint = nearest(unknown[0][1], expected) if len(expected) <= _SUGGEST_AMONG else ""
-        example = hint.strip().rstrip("?") + "? " if hint else ""
-        problems.append(listed("ids are not in the test set", places, f"{example}Expected ids such as '{expected[0]}'"))
-    if absent and complete:
-        problems.append(listed("ids are missing", [repr(name) for name in absent], "Every test image needs a row"))
-    if complete and len(found) != len(expected):
-        problems.append(f"there are {len(found)} rows, expected {len(expected)}.")
-    if complete and not (twice or unknown or absent):
-        read = [meant.get(name, name) for _, name in found]
-        at = next((row for row, (a, b) in enumerate(zip(read, expected, strict=True)) if a != b), None)
-        if at is not None:
-            problems.append(
-                f"rows are in another order than expected: line {found[at][0]} has id '{found[at][1]}', expected "
-                f"'{expected[at]}'. Graders that compare by position score such a file wrong. Reorder it: "
-                "df.set_index(id_column).loc[sample[id_column]].reset_index()."
-            )
+def _cell_problems(
+    rows: Sequence[tuple[int, list[str]]],
+    places: dict[str, int],
+    grammar: Format,
+    context: Context,
+    test_ids: Sequence[str] | None,
+    key_columns: Sequence[str],
+) -> list[str]:
+    """What the format's readers say of the value cells, and of the rows of one image together."""
+    owners = {} if test_ids is None else grammar.owners(test_ids, context)
+    readers = [
+        (name, places[name], read)
+        for name, read in zip(grammar.value_columns(context), grammar.readers(context), strict=True)
+        if name in places
+    ]
+    bad: dict[tuple[str, str, str], list[str]] = {}
+    grouped: Grouped = {}
+    for line, cells in rows:
+        key = tuple(cells[places[name]] for name in key_columns)
+        image_id, label = (owners.get(key) or grammar.owner(key, context)) if key else (None, None)
+        values = []
+        for name, place, read in readers:
+            try:
+                values.append(read(cells[place], context, image_id))
+            except BadCell as error:
+                of = f" (id '{shown(key)}')" if key else ""
+                part = repr(cells[place][:40]) if error.found is None else error.found
+                bad.setdefault((name, error.kind, error.remedy), []).append(f"line {line} {part}{of}")
+        if image_id is not None and len(values) == len(grammar.value_columns(context)):
+            grouped.setdefault(image_id, []).append((label, values))
+    expected = grammar.expected(context)
+    problems = [
+        listed(f"rows where column '{column}' {kind}", at, f"Expected {expected}. {remedy.rstrip('.')}")
+        for (column, kind, remedy), at in bad.items()
+    ]
+    for kind, names in _by_image(grouped, grammar, context).items():
+        problems.append(listed(f"images {kind}", names, f"Expected {expected}"))
     return problems
 
 
-def _sorted_out(
-    strange: list[tuple[int, str]], absent: Sequence[str]
-) -> tuple[list[tuple[int, str, str, str]], list[tuple[int, str]]]:
-    """Split unexpected (line, id) into (line, id, absent id that was meant, how it was changed) and unknown ones."""
-    by_number: dict[str, list[str]] = {}
-    for name in absent:
-        by_number.setdefault(_number(name) or name.strip(), []).append(name)
-    mangled, unknown = [], []
-    for line, name in strange:
-        meant = by_number.get(_number(name) or name.strip(), [])
-        if len(meant) != 1:
-            unknown.append((line, name))
-        elif name.strip() == meant[0].strip():
-            mangled.append((line, name, meant[0], "spaces"))
-        else:
-            mangled.append((line, name, meant[0], "decimal" if "." in name else "zeros"))
-    return mangled, unknown
-
-
-def _by_kind(mangled: Sequence[tuple[int, str, str, str]]) -> dict[str, tuple[list[str], str]]:
-    as_text = "Ids are text: read every table with dtype={'<id column>': str}"
-    kinds = {
-        "zeros": ("ids lost their leading zeros", as_text),
-        "decimal": ("ids became decimal numbers", as_text),
-        "spaces": ("ids have other spaces around them", "Strip them, or keep those of the test table"),
-    }
-    result: dict[str, tuple[list[str], str]] = {}
-    for line, name, right, kind in mangled:
-        what, remedy = kinds[kind]
-        result.setdefault(what, ([], remedy))[0].append(f"line {line} '{name}' for '{right}'")
+def _by_image(grouped: Grouped, grammar: Format, context: Context) -> dict[str, list[str]]:
+    result: dict[str, list[str]] = {}
+    for image_id, rows in grouped.items():
+        kind = grammar.row_problems(rows, image_id, context)
+        if kind:
+            result.setdefault(kind, []).append(repr(image_id))
     return result
-
-
-def _number(name: str) -> str | None:
-    """The digits of a whole number without leading zeros or a decimal end; None for any other text."""
-    match = re.fullmatch(r"0*(\d+)(?:\.0+)?", name.strip())
-    return match.group(1) if match else None
-
-
-def _value_problems(rows: Sequence[tuple[int, list[str]]], places: dict[str, int], spec: Competition) -> list[str]:
-    grammar, column = FORMATS[spec.submission.format], spec.submission.columns["value"]
-    bad: dict[tuple[str, str], list[str]] = {}
-    for line, cells in rows:
-        text = cells[places["value"]]
-        try:
-            grammar.read(text, spec.submission)
-        except BadCell as error:
-            of = f" (id '{cells[places['id']]}')" if "id" in places else ""
-            bad.setdefault((error.kind, error.remedy), []).append(f"line {line} {text[:40]!r}{of}")
-    expected = grammar.expected(spec.submission)
-    return [
-        listed(f"rows where column '{column}' {kind}", at, f"Expected {expected}. {remedy.rstrip('.')}")
-        for (kind, remedy), at in bad.items()
-    ]
-
-
-def _count(expected: list[str] | None) -> str:
-    return "one row an image" if expected is None else f"{len(expected)} rows"

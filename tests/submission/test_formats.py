@@ -9,7 +9,7 @@ import pytest
 
 from src.competition import Competition
 from src.errors import ProjectError
-from src.submission.formats import FORMATS, BadCell, write_submission
+from src.submission.formats import FORMATS, BadCell, Context, write_submission
 from src.submission.validate import read_values, validate_submission
 
 IDS = ["007", "012", "part 3", "불량-4", "105"]
@@ -102,10 +102,12 @@ def test_refusals_write_nothing(spec: Competition, label_spec: Competition, tmp_
     assert path.read_text() == "older\n" and len(list(tmp_path.glob("*submission*"))) == 1
 
 
-def test_every_format_reads_what_it_writes(label_spec: Competition) -> None:
-    for form in FORMATS.values():
-        cells = form.write([1.5, 0.25], label_spec.submission, 1.0)
-        assert len(cells) == 2 and all(form.read(cell, label_spec.submission) is not None for cell in cells)
-        assert form.expected(label_spec.submission)
-        with pytest.raises(BadCell, match="empty"):
-            form.read(" ", label_spec.submission)
+@pytest.mark.parametrize("name", ["score", "label"])
+def test_a_format_reads_what_it_writes(name: str, label_spec: Competition) -> None:
+    context, form = Context(label_spec.submission, threshold=1.0), FORMATS[name]
+    rows = form.write(["a", "b"], [1.5, 0.25], context)
+    assert [row.key for row in rows] == [("a",), ("b",)]
+    assert all(form.read(row.cells[0], context) is not None for row in rows)
+    assert form.expected(context)
+    with pytest.raises(BadCell, match="empty"):
+        form.read(" ", context)

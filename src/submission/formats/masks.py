@@ -1,0 +1,204 @@
+"""`rle`: masks as runs of "start length", one row an image, an image and class, or an object."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from src.boxes.types import Detections
+from src.errors import ProjectError
+from src.submission import rle
+from src.submission.formats import options as opt
+from src.submission.formats.base import BadCell, Context, Format, Key, Row
+from src.submission.formats.boxes import kept
+from src.submission.formats.class_rows import PATTERN, ClassRows, check_pattern
+
+
+class Rle(ClassRows):
+    """Runs of mask pixels; `empty` where there are none.
+
+    An image's value is Detections with masks (COCO's compressed text; the image's size must be known), a bool mask
+    (height, width), or for rows of classes masks (classes, height, width). `rows` says what a row holds: `image`
+    the union of all masks, `class` that of a class, `instance` one object, best first; the ids repeat then, and a
+    pixel belongs to the first object that has it, since such graders refuse overlap.
+    """
+
+    name = "rle"
+    empty = "all masks are empty"
+    optional_roles = ("class",)
+    options = {
+        "rows": opt.choice("image", "image", "class", "instance"),
+        "pattern": PATTERN,
+        "labels": opt.label_texts(),
+        "order": opt.choice("column", "column", "row"),
+        "index_base": opt.choice_of_numbers(1, 0, 1),
+        "separator": opt.text(" ", empty=False),
+        "empty": opt.text(""),
+        "min_score": opt.share(0.0),
+    }
+
+    def check(self, options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]) -> dict[str, Any]:
+        given = check_pattern(super().check(options, fail), fail)
+        if "pattern" in given and given.get("rows") != "class":
+            fail("options.pattern", "only rows of classes have one. Write options.rows: class, or remove it.")
+        return given
+
+    def key_columns(self, context: Context) -> list[str]:
+        return super().key_columns(context) if _by_class(context) else Format.key_columns(self, context)
+
+    def value_columns(self, context: Context) -> list[str]:
+        columns = context.spec.columns
+        return [columns["class"], columns["value"]] if self._class_cell(context) else [columns["value"]]
+
+    def readers(self, context: Context) -> list[Callable[[str, Context, str | None], Any]]:
+        return [self._read_class, self.read] if self._class_cell(context) else [self.read]
+
+    def keys(self, image_id: str, context: Context) -> list[Key]:
+        return super().keys(image_id, context) if _by_class(context) else [(image_id,)]
+
+    def owner(self, key: Key, context: Context) -> tuple[str, int | None]:
+        return super().owner(key, context) if _by_class(context) else (key[0], None)
+
+    def owners(self, ids: Sequence[str], context: Context) -> dict[Key, tuple[str, int | None]]:
+        return super().owners(ids, context) if _by_class(context) else {(name,): (name, None) for name in ids}
+
+    def repeats(self, context: Context) -> bool:
+        return context.option("rows") == "instance"
+
+    def write(self, ids: Sequence[str], values: Sequence[Any], context: Context) -> list[Row]:
+        return [row for name, value in zip(ids, values, strict=True) for row in self._rows(name, value, context)]
+
+    def _rows(self, image_id: str, value: Any, context: Context) -> Iterator[Row]:
+        keys = self.keys(image_id, context)
+        if self.repeats(context):
+            objects = list(_apart(_objects(image_id, value, context)))
+            for label, mask in objects:
+                label_cell = (context.labels.text(label),) if self._class_cell(context) else ()
+                yield Row(keys[0], (*label_cell, _cell(mask, context)))
+            if not objects:
+                yield Row(keys[0], ("",) * self._class_cell(context) + (context.option("empty"),))
+            return
+        unions = _unions(image_id, value, len(keys), context)
+        for key, mask in zip(keys, unions, strict=True):
+            yield Row(key, (context.option("empty") if mask is None else _cell(mask, context),))
+
+    def read(self, text: str, context: Context, image_id: str | None = None) -> np.ndarray:
+        """(N, 2) runs, starts from 0."""
+        empty, base = context.option("empty"), context.option("index_base")
+        if text == empty:
+            return np.zeros((0, 2), np.int64)
+        if not text.strip():
+            raise BadCell("is empty", f"Where there is no mask, write {empty!r}.")
+        size = context.sizes.get(image_id) if image_id is not None else None
+        pixels = None if size is None else size[0] * size[1]
+        try:
+            return rle.runs_from_text(text, base=base, separator=context.option("separator"), pixels=pixels)
+        except rle.IllegalRuns as error:
+            at = f" in {text[:40]!r}" if len(text) > len(error.found) else ""
+            raise BadCell(error.kind, "Write the runs as numpy finds them, unshifted.", error.found + at) from None
+
+    def _read_class(self, text: str, context: Context, image_id: str | None = None) -> int:
+        return -1 if text == "" else context.labels.index(text)
+
+    def expected(self, context: Context) -> str:
+        separator, base = context.option("separator"), context.option("index_base")
+        way = "down the columns" if context.option("order") == "column" else "along the rows"
+        return (
+            f"ascending runs 'start{separator}length', pixels counted from {base} {way}, or "
+            f"{context.option('empty')!r} where there is no mask"
+        )
+
+    def collect(self, rows: Sequence[tuple[int | None, list[Any]]], image_id: str, context: Context) -> Detections:
+        """Detections with masks, their tight boxes, and the score 1."""
+        size = context.sizes.get(image_id)
+        if size is None:
+            raise ProjectError(f"masks need the size of each image, and that of '{image_id}' is not known.")
+        boxes, labels, masks = [], [], []
+        for label, cells in rows:
+            if not len(cells[-1]):
+                continue
+            mask = rle.runs_to_mask(cells[-1], size, order=context.option("order"))
+            down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            boxes.append([across[0], down[0], across[-1] + 1, down[-1] + 1])
+            labels.append(max(cells[0], 0) if len(cells) == 2 else label or 0)
+            masks.append(rle.mask_to_coco(mask))
+        return Detections(boxes, np.ones(len(boxes)), labels, tuple(masks))
+
+    def row_problems(
+        self, rows: Sequence[tuple[int | None, list[Any]]], image_id: str, context: Context
+    ) -> str | None:
+        runs = [cells[-1] for _, cells in rows]
+        if len(runs) < 2:
+            return None
+        if any(not len(part) for part in runs):
+            return "have an empty row beside others"
+        together = np.concatenate(runs)
+        together = together[np.argsort(together[:, 0], kind="stable")]
+        overlaps = (together[1:, 0] < together.sum(axis=1)[:-1]).any()
+        return "have objects that share pixels" if overlaps and self.repeats(context) else None
+
+    def _class_cell(self, context: Context) -> bool:
+        return "class" in context.spec.columns and not _by_class(context)
+
+
+def _by_class(context: Context) -> bool:
+    return context.option("rows") == "class"
+
+
+def _cell(mask: np.ndarray, context: Context) -> str:
+    runs = rle.mask_to_runs(mask, order=context.option("order"))
+    if not len(runs):
+        return context.option("empty")
+    return rle.runs_to_text(runs, base=context.option("index_base"), separator=context.option("separator"))
+
+
+def _objects(image_id: str, value: Any, context: Context) -> Iterator[tuple[int, np.ndarray]]:
+    """(class, mask) of each object, best first."""
+    found = kept(image_id, value, context)
+    if not len(found):
+        return
+    size = context.sizes.get(image_id)
+    if found.masks is None:
+        raise ProjectError(f"the format 'rle' needs masks, and the detections of '{image_id}' have boxes only.")
+    if size is None:
+        raise ProjectError(f"masks need the size of each image, and that of '{image_id}' is not known.")
+    for label, text in zip(found.labels.tolist(), found.masks, strict=True):
+        try:
+            yield label, rle.coco_to_mask(text, size)
+        except rle.IllegalRuns as error:
+            raise ProjectError(f"a mask of the image '{image_id}' {error}.") from error
+
+
+def _apart(objects: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Each object without the pixels of those before it; nothing where none are left."""
+    taken: np.ndarray | None = None
+    for label, mask in objects:
+        own = mask if taken is None else mask & ~taken
+        taken = mask if taken is None else mask | taken
+        if own.any():
+            yield label, own
+
+
+def _unions(image_id: str, value: Any, rows: int, context: Context) -> list[np.ndarray | None]:
+    """The mask of each row: of the image, or of each class; None where nothing is found."""
+    if isinstance(value, np.ndarray):
+        masks = value[None] if value.ndim == 2 else value
+        if masks.ndim != 3 or len(masks) != rows:
+            raise ProjectError(
+                f"the mask of '{image_id}' has the shape {value.shape}, expected (height, width)"
+                + (f" or ({rows}, height, width), a mask a class." if rows > 1 else ".")
+            )
+        size = context.sizes.get(image_id)
+        if size is not None and masks.shape[1:] != (size[1], size[0]):
+            raise ProjectError(
+                f"the mask of '{image_id}' is {masks.shape[2]}×{masks.shape[1]} pixels, and the image "
+                f"{size[0]}×{size[1]}. Resize the mask to the original image."
+            )
+        return list(masks)
+    unions: list[np.ndarray | None] = [None] * rows
+    for label, mask in _objects(image_id, value, context):
+        row = label if _by_class(context) else 0
+        if row >= rows:
+            raise ProjectError(f"the image '{image_id}' has a mask of the class {label}; there are {rows}.")
+        unions[row] = mask if unions[row] is None else unions[row] | mask
+    return unions
