@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -364,3 +365,51 @@ def build_model(
             "leave model.config empty unless its keys were overridden for that checkpoint as well."
         )
     return model.train(), report
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a network is built from: `network_class(num_classes=, image_size=, **options, **initial)`.
+
+    options: plain keyword arguments, whole; a checkpoint stores them and rebuilds from them and a state dict.
+    initial: what only the first construction gets (folders of checkpoints, first values); None when rebuilding.
+    resolved: the decision about each checkpoint, by the argument that takes its folder.
+    """
+
+    options: dict[str, Any]
+    initial: dict[str, Any]
+    resolved: dict[str, ResolvedWeights]
+
+
+def prepare_network(
+    network_class: type,
+    options: Mapping[str, Any],
+    *,
+    weights: str,
+    weights_dir: Path | None,
+    bundled: bool,
+    class_names: Sequence[str],
+    warn: Callable[[str], Any] = print,
+) -> Prepared:
+    """Find the checkpoints of a network and complete its options.
+
+    The class says which arguments are checkpoints (`checkpoints(options, weights)`) and completes its options from
+    their folders (`prepare(options, folders, class_names)`). A class with `zero_shot` never starts from random values
+    unless they are asked for.
+    """
+    resolved = {
+        argument: resolve_checkpoint(
+            repo,
+            word,
+            weights_dir=weights_dir,
+            bundled=bundled and not network_class.zero_shot,
+            warn=warn,
+        )
+        for argument, (repo, word) in network_class.checkpoints(options, weights).items()
+    }
+    folders = {argument: found.path for argument, found in resolved.items()}
+    completed = network_class.prepare(dict(options), folders, list(class_names))
+    initial: dict[str, Any] = dict(folders)
+    if hasattr(network_class, "first_values"):
+        initial = {**initial, **network_class.first_values(completed, folders)}
+    return Prepared(completed, initial, resolved)
