@@ -49,6 +49,7 @@ class DetectionDataset(ImageRows):
             augment.check_boxes()
         self._close = close_mosaic_epoch
         self._targets = [_targets(*values) for values in zip(*(_column(rows, n) for n in COLUMNS), strict=True)]
+        self._laid: dict[int, tuple] = {}
         known = np.array([has_boxes for _, _, _, has_boxes in self._targets], bool)
         by_hash = np.argsort(self.hashes, kind="stable")  # so that the rows' order does not matter
         self._partners = by_hash[known[by_hash]]
@@ -66,8 +67,8 @@ class DetectionDataset(ImageRows):
             "image": channels_first(scene.image),
             "id": self.ids[row],
             "original_size": torch.tensor(size),
-            "boxes": torch.from_numpy(np.ascontiguousarray(scene.boxes, np.float32)),
-            "labels": torch.from_numpy(scene.labels),
+            "boxes": torch.tensor(scene.boxes, dtype=torch.float32),  # a copy: the rows keep theirs
+            "labels": torch.tensor(scene.labels),
             "tags": torch.from_numpy(np.union1d(scene.tags, scene.labels)),
             "has_boxes": torch.tensor(has_boxes),
             "window": torch.tensor([0, 0, size[1], size[0]]),
@@ -79,19 +80,21 @@ class DetectionDataset(ImageRows):
     def _scene(self, row: int) -> tuple[Scene, tuple[int, int]]:
         """The row's picture as it is, and its original (height, width)."""
         image, size = self._read(row)
+        if row not in self._laid:
+            self._laid[row] = self._lay(row, size)
+        return Scene(image, *self._laid[row]), size
+
+    def _lay(self, row: int, size: tuple[int, int]) -> tuple:
+        """A scene's fields but for the pixels, on the canvas."""
         original, labels, tags, _ = self._targets[row]
         height, width = self._spec.height, self._spec.width
         boxes = boxes_to_canvas(original, size, self._spec).astype(np.float32)
         # An object whole in its picture keeps its box however small the canvas makes it.
         cut, visible, stays = cut_boxes(boxes, np.ones(len(boxes), np.float32), width, height, min_side=0)
         placed = place(size, self._spec)
-        region = (
-            max(0, placed.left),
-            max(0, placed.top),
-            min(width, placed.left + placed.scaled_width),
-            min(height, placed.top + placed.scaled_height),
-        )
-        return Scene(image, cut[stays], labels[stays], visible[stays], tags, region), size
+        right, bottom = placed.left + placed.scaled_width, placed.top + placed.scaled_height
+        region = (max(0, placed.left), max(0, placed.top), min(width, right), min(height, bottom))
+        return cut[stays], labels[stays], visible[stays], tags, region
 
 
 COLUMNS = ("boxes", "labels", "ignored", "tags")

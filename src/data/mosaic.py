@@ -49,9 +49,9 @@ class Mixing(ABC):
 class Mosaic4(Mixing):
     """Four pictures around a random centre (YOLOv4: Bochkovskiy et al. 2020, section 3.3).
 
-    All are resized by one factor drawn from `scale` and laid with a corner at the centre; what reaches over
-    the canvas is cut. The centre lies at least a fifth of a side from the edges, and where the scaled pictures
-    are large enough, so that they cover the canvas.
+    All are resized by one factor drawn from `scale`. Of a picture that is larger than its cell a random part is
+    seen; one that is smaller touches the centre, and padding is left outside. The centre lies at least a fifth
+    of a side from the edges, and nearer the middle where small pictures need it to fill the canvas.
     """
 
     n_partners = 3
@@ -62,45 +62,46 @@ class Mosaic4(Mixing):
         super().__init__(size=size, fill=fill, p=p)
         self.scale = scale_range(scale)
 
-    def _values(self, generator: random.Random) -> tuple[float, float, float, list[int]]:
+    def _values(self, generator: random.Random) -> tuple:
         factor = generator.uniform(*self.scale)
         margin = min(0.5, max(0.2, 1 - factor))
         centre = [generator.uniform(margin, 1 - margin) for _ in range(2)]
-        return factor, *centre, generator.sample(range(4), 4)
+        offsets = [(generator.random(), generator.random()) for _ in range(4)]
+        return factor, centre, offsets, generator.sample(range(4), 4)
 
     def mix(self, scenes: Sequence[Scene], values: tuple, *, min_visible: float, min_side: float) -> Scene:
-        """See the class. `values`: factor, centre as shares of width and height, which scene goes where."""
-        factor, centre_x, centre_y, order = values
-        x, y = round(centre_x * self.width), round(centre_y * self.height)
+        """See the class. `values`: factor, centre, places within the cells (all shares), who goes where."""
+        factor, centre, offsets, order = values
+        middle_x, middle_y = round(centre[0] * self.width), round(centre[1] * self.height)
         canvas = plain_canvas((self.height, self.width, 3), self.fill)
-        boxes, visible = [], []
-        ordered = [scenes[i] for i in order]
-        for corner, scene in enumerate(ordered):
+        parts = []
+        for corner, (number, (along_x, along_y)) in enumerate(zip(order, offsets, strict=True)):
+            scene = scenes[number]
             x1, y1, x2, y2 = scene.region
             width, height = max(1, round((x2 - x1) * factor)), max(1, round((y2 - y1) * factor))
-            left = x if corner % 2 else x - width
-            top = y if corner >= 2 else y - height
-            paste(canvas, scene.image[y1:y2, x1:x2], (left, top, width, height))
+            cell_x, cell_width = (middle_x, self.width - middle_x) if corner % 2 else (0, middle_x)
+            cell_y, cell_height = (middle_y, self.height - middle_y) if corner >= 2 else (0, middle_y)
+            left = _along(cell_width, width, along_x, at_end=corner % 2 == 0)
+            top = _along(cell_height, height, along_y, at_end=corner < 2)
+            view = canvas[cell_y : cell_y + cell_height, cell_x : cell_x + cell_width]
+            paste(view, scene.image[y1:y2, x1:x2], (left, top, width, height))
             step = np.array([width / (x2 - x1), height / (y2 - y1)] * 2, np.float32)
-            inside = scene.boxes - np.array([x1, y1] * 2, np.float32)
-            boxes.append(inside * step + np.array([left, top] * 2, np.float32))
-            visible.append(scene.visible)
-        cut, seen, stays = cut_boxes(
-            np.concatenate(boxes),
-            np.concatenate(visible),
-            self.width,
-            self.height,
-            min_visible=min_visible,
-            min_side=min_side,
-        )
-        return Scene(
-            image=canvas,
-            boxes=cut[stays],
-            labels=np.concatenate([scene.labels for scene in ordered])[stays],
-            visible=seen[stays],
-            tags=np.unique(np.concatenate([scene.tags for scene in scenes])),
-            region=(0, 0, self.width, self.height),
-        )
+            boxes = (scene.boxes - np.array([x1, y1] * 2, np.float32)) * step + np.array([left, top] * 2, np.float32)
+            cut, visible, stays = cut_boxes(
+                boxes, scene.visible, cell_width, cell_height, min_visible=min_visible, min_side=min_side
+            )
+            cut += np.array([cell_x, cell_y] * 2, np.float32)
+            parts.append((cut[stays], scene.labels[stays], visible[stays]))
+        boxes, labels, visible = (np.concatenate(values) for values in zip(*parts, strict=True))
+        tags = np.unique(np.concatenate([scene.tags for scene in scenes]))
+        return Scene(canvas, boxes, labels, visible, tags, (0, 0, self.width, self.height))
+
+
+def _along(cell: int, side: int, share: float, *, at_end: bool) -> int:
+    """Where a picture of `side` begins in its cell: a random part of a larger one, a smaller one at the centre."""
+    if side > cell:
+        return -round(share * (side - cell))
+    return cell - side if at_end else 0
 
 
 class MixUp(Mixing):
