@@ -1,4 +1,7 @@
-"""Readers of the three layouts: a table (csv), folders by class (folder), and MVTec AD's folders (mvtec)."""
+"""Readers of images: a table (csv), folders by class (folder), MVTec AD's folders (mvtec); checks for all layouts.
+
+The layouts with annotated objects (coco, voc, yolo) are read in `src.annotations`.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -46,10 +49,7 @@ def read_rows(spec: Competition, split: str) -> Rows:
             the root, the same image twice in the training set.
     """
     rows = _table_rows(spec, split) if spec.data.layout == "csv" else _folder_rows(spec, split)
-    _check_ids(spec, split, rows.ids, rows.sources)
-    if split == "train":
-        remedy = "a copy in another fold would leak. Keep one row"
-        _check_unique(rows.paths, rows.sources, "the image", remedy)
+    check_rows(spec, split, rows)
     return rows
 
 
@@ -78,7 +78,7 @@ def _table_rows(spec: Competition, split: str) -> Rows:
             texts = [text + literal + cell for text, cell in zip(texts, table[column], strict=True)]
     tree = Tree(spec.root)
     ids = table[data.id].tolist()
-    paths = _resolve(spec, "data.path", "image", texts, sources, tree)
+    paths = resolve_files(spec, "data.path", "image", texts, sources, tree)
     rows = Rows(ids, paths, sources)
     if split == "train":
         if data.target is not None:
@@ -86,8 +86,25 @@ def _table_rows(spec: Competition, split: str) -> Rows:
         if data.group is not None:
             rows.groups = [cell or None for cell in table[data.group]]
         if data.mask is not None:
-            rows.masks = _resolve(spec, "data.mask", "mask", table[data.mask].tolist(), sources, tree)
+            rows.masks = resolve_files(spec, "data.mask", "mask", table[data.mask].tolist(), sources, tree)
+        if any(part is not None and part.file is None for part in (data.boxes, data.counts)):
+            return _one_row_an_image(rows)  # the table has a row an object
     return rows
+
+
+def _one_row_an_image(rows: Rows) -> Rows:
+    """The first row of each id; all rows of an id must name the same image and the same group."""
+    first: dict[str, int] = {}
+    for row, identifier in enumerate(rows.ids):
+        start = first.setdefault(identifier, row)
+        for what, values in (("images", rows.paths), ("groups", rows.groups)):
+            if values[row] != values[start]:
+                raise ProjectError(
+                    f"{rows.sources[start]}, {rows.sources[row]}: the id '{identifier}' has two {what}, "
+                    f"'{values[start]}' and '{values[row]}'. An id is one image; correct one of the rows."
+                )
+    keep = list(first.values())
+    return Rows(*([values[row] for row in keep] for values in vars(rows).values()))
 
 
 def _table_answers(spec: Competition) -> Answers:
@@ -95,22 +112,32 @@ def _table_answers(spec: Competition) -> Answers:
     table = read_table(spec.solution)
     sources = [f"{spec.solution.name}:{line}" for line in table.index]
     ids, targets = table[id_column].tolist(), table[target_column].tolist()
-    _check_ids(spec, "solution", ids, sources)
+    check_ids(spec, "solution", ids, sources)
     unknown = [source for source, target in zip(sources, targets, strict=True) if not target]
     if unknown:
-        raise spec.error("solution", f"{_listed(unknown)}: no value in the column '{target_column}'.")
+        raise spec.error("solution", f"{listed(unknown)}: no value in the column '{target_column}'.")
     masks: list[str | None] = [None] * len(ids)
     if spec.data.mask in table and spec.data.layout == "csv":
-        masks = _resolve(spec, "data.mask", "mask", table[spec.data.mask].tolist(), sources, Tree(spec.root))
+        masks = resolve_files(spec, "data.mask", "mask", table[spec.data.mask].tolist(), sources, Tree(spec.root))
     return Answers(ids, targets, masks)
 
 
-def _resolve(spec: Competition, key: str, what: str, texts: Sequence[str], sources: Sequence[str], tree: Tree) -> list:
-    """Absolute paths of the files that a column names, relative to `data.images`; an empty mask is None.
+def resolve_files(
+    spec: Competition,
+    key: str,
+    what: str,
+    texts: Sequence[str],
+    sources: Sequence[str],
+    tree: Tree,
+    *,
+    start: str | None = None,
+) -> list:
+    """Absolute paths of the files that a column names, relative to `start` (None: data.images); an empty mask is None.
 
     One listing per folder answers for all its rows: nothing is asked of the file system row by row.
     """
-    root, start = str(spec.root), spec.data.images
+    root, start = str(spec.root), spec.data.images if start is None else start
+    folder = spec.locate(start)
     found: list[str | None] = []
     outside: list[str] = []
     absent: list[int] = []
@@ -128,17 +155,18 @@ def _resolve(spec: Competition, key: str, what: str, texts: Sequence[str], sourc
     if outside:
         raise spec.error(
             key,
-            f"{len(outside)} {what} paths leave the competition's root {root}: {_listed(outside)}. "
-            f"Write them relative to {spec.images_root}, without leading '/' or '..'.",
+            f"{len(outside)} {what} paths leave the competition's root {root}: {listed(outside)}. "
+            f"Write them relative to {folder}, without leading '/' or '..'.",
         )
     if absent:
-        listed = _listed([f"{sources[row]} '{texts[row]}'" for row in absent])
+        named = listed([f"{sources[row]} '{texts[row]}'" for row in absent])
+        column = spec.data.path if what == "image" else spec.data.mask
+        cures = f"correct data.images ('{start}')" + (f" and {key} ('{column}')" if column is not None else "")
         raise spec.error(
             key,
-            f"{len(absent)} of {len(texts)} {what} files are missing under {spec.images_root}: {listed}."
+            f"{len(absent)} of {len(texts)} {what} files are missing under {folder}: {named}."
             f"{_hint(tree, texts[absent[0]], relative_under(texts[absent[0]], root, start), start)} "
-            f"Put them there, drop the rows, or correct data.images ('{start}') and {key} "
-            f"('{spec.data.path if what == 'image' else spec.data.mask}').",
+            f"Put them there, drop the rows, or {cures}.",
         )
     return found
 
@@ -164,7 +192,7 @@ def _folder_rows(spec: Competition, split: str) -> Rows:
     name = data.train if split == "train" else data.test
     found = list(Tree(spec.root).images(name))
     rows = Rows(
-        _stem_ids([relative for relative, _ in found]),
+        stem_ids([relative for relative, _ in found]),
         [path for _, path in found],
         [f"{name}/{relative}" for relative, _ in found],
     )
@@ -172,7 +200,7 @@ def _folder_rows(spec: Competition, split: str) -> Rows:
         rows.targets = [_class_of(relative) for relative, _ in found]
         loose = [source for source, target in zip(rows.sources, rows.targets, strict=True) if target is None]
         if loose and len(loose) < len(found):
-            raise spec.error("data.train", f"images beside class folders: {_listed(loose)}. Sort them in.")
+            raise spec.error("data.train", f"images beside class folders: {listed(loose)}. Sort them in.")
     return rows
 
 
@@ -191,7 +219,7 @@ def _folder_answers(spec: Competition) -> Answers | None:
         stems = [_stem(relative) for relative, _ in found]
         masks = [truth.get(stem) or truth.get(f"{stem}_mask") for stem in stems]
         _check_masks_used(spec, targets, masks, truth)
-    return Answers(_stem_ids([relative for relative, _ in found]), targets, masks)
+    return Answers(stem_ids([relative for relative, _ in found]), targets, masks)
 
 
 def _check_masks_used(
@@ -218,7 +246,7 @@ def _stem(relative: str) -> str:
     return nfc(relative).rpartition(".")[0]
 
 
-def _stem_ids(relatives: Sequence[str]) -> list[str]:
+def stem_ids(relatives: Sequence[str]) -> list[str]:
     """Paths without suffix; where two files differ by suffix alone, both keep theirs."""
     count = Counter(_stem(relative) for relative in relatives)
     return [nfc(relative) if count[_stem(relative)] > 1 else _stem(relative) for relative in relatives]
@@ -227,7 +255,15 @@ def _stem_ids(relatives: Sequence[str]) -> list[str]:
 # both ---------------------------------------------------------------------------------------------------
 
 
-def _check_ids(spec: Competition, split: str, ids: Sequence[str], sources: Sequence[str]) -> None:
+def check_rows(spec: Competition, split: str, rows: Rows) -> None:
+    """Refuse an empty split, ids that are empty or repeated, and an image that is twice in the training set."""
+    check_ids(spec, split, rows.ids, rows.sources)
+    if split == "train":
+        remedy = "a copy in another fold would leak. Keep one row"
+        check_unique(rows.paths, rows.sources, "the image", remedy)
+
+
+def check_ids(spec: Competition, split: str, ids: Sequence[str], sources: Sequence[str]) -> None:
     if not ids:
         key = split if split == "solution" else f"data.{split}"
         folder = spec.data.layout != "csv" and split != "solution"
@@ -236,23 +272,23 @@ def _check_ids(spec: Competition, split: str, ids: Sequence[str], sources: Seque
         raise spec.error(key, f"{what} is empty: no {kind} in {_where(spec, split)}.")
     empty = [source for source, value in zip(sources, ids, strict=True) if not value.strip()]
     if empty:
-        raise spec.error("data.id", f"{len(empty)} rows have no id: {_listed(empty)}. Give each one.")
-    _check_unique(ids, sources, "the id", "ids must differ. Remove or rename one of the rows")
+        raise spec.error("data.id", f"{len(empty)} rows have no id: {listed(empty)}. Give each one.")
+    check_unique(ids, sources, "the id", "ids must differ. Remove or rename one of the rows")
 
 
-def _check_unique(values: Sequence[str], sources: Sequence[str], what: str, remedy: str) -> None:
+def check_unique(values: Sequence[str], sources: Sequence[str], what: str, remedy: str) -> None:
     if len(set(values)) == len(values):
         return
     twice = [value for value, count in Counter(values).items() if count > 1]
     where = [source for source, value in zip(sources, values, strict=True) if value == twice[0]]
     others = f" ({len(twice) - 1} more such)" if len(twice) > 1 else ""
-    raise ProjectError(f"{_listed(where)}: {what} '{twice[0]}' occurs {len(where)} times{others}; {remedy}.")
+    raise ProjectError(f"{listed(where)}: {what} '{twice[0]}' occurs {len(where)} times{others}; {remedy}.")
 
 
 def _where(spec: Competition, split: str) -> str:
     return str(spec.solution if split == "solution" else spec.locate(getattr(spec.data, split)))
 
 
-def _listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(items[:SHOWN]) + more

@@ -92,7 +92,11 @@ class Tree:
         return None if folder is None else folder.path
 
     def images(self, relative: str = "") -> Iterator[tuple[str, str]]:
-        """(path relative to `base`/`relative`, absolute path) of all images below, sorted naturally.
+        """(path relative to `base`/`relative`, absolute path) of all images below, sorted naturally."""
+        return self.files(relative, is_image)
+
+    def files(self, relative: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+        """As `images`, for the files whose name is `wanted`.
 
         Hidden files and folders and `__MACOSX` are left out; a folder met twice through links is read once.
         """
@@ -106,7 +110,8 @@ class Tree:
             if real in seen:
                 continue
             seen.add(real)
-            found += [(prefix + name, f"{folder.path}/{name}") for name in folder.files if is_image(name)]
+            names = (name for name in folder.files if wanted(name) and not name.startswith("."))
+            found += [(prefix + name, f"{folder.path}/{name}") for name in names]
             for name in sorted(folder.folders, reverse=True):
                 if not name.startswith(".") and name not in IGNORED_FOLDERS:
                     waiting.append((f"{prefix}{name}/", _Folder(f"{folder.path}/{name}")))

@@ -1,9 +1,13 @@
-"""The manifest: every layout (csv, folder, mvtec) read into one table, a row an image.
+"""The manifest: every layout (csv, folder, mvtec, coco, voc, yolo) read into one table, a row an image.
 
 Columns, always all present: `id` str, `path` str (absolute), `split` "train" | "test", `target` str | None,
 `label` Int64 (0 normal, 1 anomalous, <NA> unknown), `group` str | None, `mask` str | None (absolute),
 `source` str (the row or file it comes from, for messages). Train rows first; within a split the order of the
 table, or natural order by name. Ids are unique within a split.
+
+The task detection adds those of `src.annotations.targets` (boxes, labels, counts, sizes …) and `attrs`: "classes", the
+names that labels index; "category_ids", the numbers that the files call them by; "box_reports", what was mended or set
+aside.
 
 What is known of the test images never enters: `read_solution` reads it, for grading alone.
 """
@@ -14,8 +18,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from src.annotations.targets import TARGET_COLUMNS, read_answered, read_splits
 from src.competition import Competition
 from src.competition_files import check_files
 from src.errors import ProjectError, nearest
@@ -29,10 +35,12 @@ def read_manifest(spec: Competition) -> pd.DataFrame:
     """Both splits of a competition; of the test split only `id`, `path` and `source` are known.
 
     Raises:
-        ProjectError: whatever a spec's files can have wrong (`check_files`, `read_rows`), or no normal
-            training image for the task anomaly.
+        ProjectError: whatever a spec's files can have wrong (`check_files`, `read_rows`, the readers of
+            `src.annotations`), or no normal training image for the task anomaly.
     """
     check_files(spec)
+    if spec.task == "detection":
+        return _detection_manifest(spec)
     train, test = read_rows(spec, "train"), read_rows(spec, "test")
     labels = _labels(spec, train.targets)
     if spec.task == "anomaly" and 0 not in labels:
@@ -47,9 +55,15 @@ def read_solution(spec: Competition) -> pd.DataFrame | None:
     From the solution table, else (folder, mvtec) from the names of the test's sub-folders and the ground
     truth; None when there is neither.
 
+    For the task detection: `id`, `boxes`, `labels`, `ignored`, `counts`, as in the manifest (boxes None where the
+    solution has counts alone), and the manifest's `attrs`. From the solution table or JSON, else from the annotations
+    of the test images (coco, voc, yolo).
+
     Raises:
         ProjectError: the solution's ids are not the test's, a row has no target, a mask is missing.
     """
+    if spec.task == "detection":
+        return _detection_solution(spec)
     answers = read_answers(spec)
     if answers is None:
         return None
@@ -93,7 +107,7 @@ def data_hash(manifest: pd.DataFrame) -> str:
     """sha256 over splits, ids, paths relative to their common folder, file sizes and targets; 64 hex digits.
 
     The same wherever the data lies and in whatever order the rows are. Contents are not read: a file replaced
-    by another of the same size goes unnoticed.
+    by another of the same size goes unnoticed. For the task detection, boxes, labels, counts and tags count too.
 
     Raises:
         ProjectError: an image has vanished since the manifest was read.
@@ -101,14 +115,59 @@ def data_hash(manifest: pd.DataFrame) -> str:
     paths = manifest["path"].tolist()
     start = len(os.path.commonpath(paths)) if paths else 0
     lines = []
+    objects = _object_lines(manifest)
     columns = (manifest[name] for name in ("split", "id", "target", "path", "source"))
-    for split, identifier, target, path, source in zip(*columns, strict=True):
+    for row, (split, identifier, target, path, source) in enumerate(zip(*columns, strict=True)):
         try:
             size = Path(path).stat().st_size
         except OSError as error:
             raise ProjectError(f"{source}: {path} is gone ({error.strerror}). Put it back.") from error
-        lines.append(repr((split, identifier, path[start:], size, target)))
+        lines.append(repr((split, identifier, path[start:], size, target)) + (objects[row] if objects else ""))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _detection_manifest(spec: Competition) -> pd.DataFrame:
+    train, test, targets, attributes = read_splits(spec)
+    frames = []
+    for rows, split in ((train, "train"), (test, "test")):
+        frame = _frame(rows, split, [pd.NA] * len(rows.ids))
+        frames.append(frame.assign(**{name: _column(name, targets[split][name]) for name in TARGET_COLUMNS}))
+    manifest = pd.concat(frames, ignore_index=True)
+    manifest.attrs.update(attributes)
+    return manifest
+
+
+def _detection_solution(spec: Competition) -> pd.DataFrame | None:
+    answered = read_answered(spec)
+    if answered is None:
+        return None
+    ids, targets, attributes = answered
+    names = ("boxes", "labels", "ignored", "counts")
+    solution = pd.DataFrame({"id": _column("id", ids), **{name: _column(name, targets[name]) for name in names}})
+    solution.attrs.update(attributes)
+    return solution
+
+
+def _column(name: str, values: Sequence) -> pd.Series:
+    if name in ("width", "height"):
+        return pd.Series(pd.array(values, dtype="Int64"))
+    column = np.empty(len(values), dtype=object)  # filled one by one: arrays of one shape would be made into one
+    for row, value in enumerate(values):
+        column[row] = value
+    return pd.Series(column, dtype=object)
+
+
+def _object_lines(manifest: pd.DataFrame) -> list[str]:
+    """What is known of each row's objects as text; empty where the manifest has no such columns."""
+    names = [name for name in ("boxes", "labels", "ignored", "counts", "tags") if name in manifest]
+    if not names:
+        return []
+    classes = manifest.attrs.get("classes", [])
+    columns = (manifest[name] for name in names)
+    return [
+        repr((classes, [None if value is None else value.tolist() for value in row]))
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def _labels(spec: Competition, targets: Sequence[str | None]) -> list:

@@ -83,7 +83,7 @@ def differing_ids(found: Iterable[str], expected: Iterable[str]) -> str:
 def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """(first line of the record, its cells) for every record that is not a blank line."""
     path = Path(path)
-    text = _decode(path)
+    text = read_text(path, kind="table")
     csv.field_size_limit(LONGEST_CELL)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -97,11 +97,16 @@ def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
         raise ProjectError(f"{path}, row {line}: unreadable ({error}). Check the quotes there.") from error
 
 
-def _decode(path: Path) -> str:
+def read_text(path: Path, *, kind: str = "file") -> str:
+    """A whole file of UTF-8 or cp949 text, without a byte order mark.
+
+    Raises:
+        ProjectError: it cannot be read, or is neither.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ProjectError(f"could not read the table {path}: {error.strerror or error}.") from error
+        raise ProjectError(f"could not read the {kind} {path}: {error.strerror or error}.") from error
     for encoding in ENCODINGS:
         try:
             return content.decode(encoding)
