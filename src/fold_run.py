@@ -64,7 +64,7 @@ class FoldRun:
         resume_from = str(last) if self.job.config["resume"] and last.is_file() else None
         data.setup("fit")
         mode = self.flow.monitor_mode(get_metric(self.job.competition.metric), data.val_rows())
-        best = self._best_checkpoint(mode) if mode and not task.zero_shot else None
+        best = self._best_checkpoint(mode) if mode and epochs_of(self.job.config, task) else None
         checkpoints = [self._last_checkpoint(), *([best] if best else [])]
         # the averaging stands before the checkpoints: what is saved as best is what was validated
         callbacks = [*averaging(self.job.config["model"].get("ema")), *checkpoints, GeneratorState()]
@@ -139,13 +139,12 @@ def predict_rows(
 
 
 def epochs_of(config: dict[str, Any], task: Any) -> int:
-    """How many epochs a task is trained under a configuration; none where it knows without training."""
-    if getattr(task, "zero_shot", False):
-        return 0
+    """How many epochs a task is trained under a configuration; 0 where none is asked and it answers untrained."""
     settings, demanded = config["trainer"], dict(getattr(task, "trainer_arguments", {}))
     if demanded.get("max_epochs") == 1:
         return 1  # anomalib's own memory banks and zero-shot classes: a second pass is not defined for them
-    return settings["max_epochs"] or demanded.get("max_epochs") or config["model"].get("max_epochs") or 1
+    asked = settings["max_epochs"] or demanded.get("max_epochs") or config["model"].get("max_epochs")
+    return asked or int(not task.zero_shot)
 
 
 def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], loggers: list[Any]) -> pl.Trainer:

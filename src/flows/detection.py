@@ -48,7 +48,8 @@ class DetectionFlow(Flow):
         from src.tasks.networks import network_class
 
         check_model(config["model"])
-        if network_class(config["model"]["_target_"]).zero_shot:
+        trained = config["trainer"]["max_epochs"] or config["model"]["max_epochs"]
+        if network_class(config["model"]["_target_"]).zero_shot and not trained:
             return
         train = manifest[manifest["split"] == "train"]
         if not any(boxes is not None and len(boxes) for boxes in train["boxes"]):

@@ -44,7 +44,7 @@ class AnomalyTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["weights"])
-        self.network = build_network(network, weights=weights)
+        self.network = build_network(network, initial={"weights": weights})
         self.preprocess = PreprocessSpec.from_dict(preprocess)
         self.kind: str = self.network.kind
         self.automatic_optimization = self.kind == "gradient"

@@ -1,14 +1,15 @@
 """From a detector's plain configuration to a task ready to train: options checked, weights found, classes fixed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.data.transforms import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec
+from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError
 from src.tasks.create import image_size, split_options
 from src.tasks.detection import DetectionTask
-from src.tasks.networks import network_class, network_options
+from src.tasks.networks import network_class
 from src.weights import ResolvedWeights, resolve_weights
 
 
@@ -24,8 +25,8 @@ def create_detection_task(
 ) -> tuple[DetectionTask, ResolvedWeights]:
     """Build the detection task that a model configuration describes.
 
-    A network whose class has `prepare` (those of the hub's model families) fills its options from the resolved
-    checkpoint and the class names, so that the task rebuilds without either.
+    A network whose class names `checkpoints` (those of the hub's model families) fills its options from them and the
+    class names, so that the task rebuilds without either.
 
     Args:
         model: the flat model configuration (conf/model/detection/<name>.yaml with overrides).
@@ -36,62 +37,84 @@ def create_detection_task(
     """
     height, width = image_size(model["image_size"])
     network, preprocess, optimization = split_options(model)
-    target = network["_target_"]
-    accepted = network_options(target)
-    resolved, mean, std = _weights(network, model["weights"], weights_dir=weights_dir, bundled=bundled)
-    network = {**network, "num_classes": len(classes), "image_size": [height, width]}
-    if "class_names" in accepted:
-        from src.lexicon import english_of
-
-        network["class_names"] = [english_of(name)[0] for name in classes]
-    if hasattr(network_class(target), "prepare"):
-        network = network_class(target).prepare(network, resolved)
+    found = _find(network, model["weights"], classes, weights_dir=weights_dir, bundled=bundled)
+    usual = found.usual
     spec = PreprocessSpec(
         height=height,
         width=width,
         resize=preprocess["resize"],
         interpolation=preprocess["interpolation"],
-        mean=tuple(preprocess["mean"] or mean),
-        std=tuple(preprocess["std"] or std),
+        mean=tuple(preprocess["mean"] or usual["mean"]),
+        std=tuple(preprocess["std"] or usual["std"]),
     )
     task = DetectionTask(
-        network=network,
+        network={**found.options, "num_classes": len(classes), "image_size": [height, width]},
         preprocess=spec.to_dict(),
         optimization=optimization,
         classes=list(classes),
         monitor=monitor,
         tta=tta,
         tiles=tiles,
-        weights=resolved.path,
+        initial=found.initial,
     )
-    return task, resolved
+    return task, found.resolved
 
 
-def _weights(
-    network: dict[str, Any], weights: str, *, weights_dir: Path, bundled: bool
-) -> tuple[ResolvedWeights, Sequence[float], Sequence[float]]:
-    """The weights of a timm backbone or of a hub checkpoint, and the mean and deviation that they were trained with."""
+@dataclass(frozen=True)
+class _Found:
+    """A network's whole options, what its first construction gets, where that came from, and its usual mean and std."""
+
+    options: dict[str, Any]
+    initial: dict[str, Any]
+    resolved: ResolvedWeights
+    usual: dict[str, Any]
+
+
+def _find(
+    network: dict[str, Any], weights: str, classes: Sequence[str], *, weights_dir: Path, bundled: bool
+) -> _Found:
+    """Find the weights of a timm backbone or of hub checkpoints; options that depend on them are completed."""
     if weights == "builtin":
         raise ProjectError(
             "model.weights=builtin: the built-in filters are features for anomaly models. For a detector choose "
             "pretrained, random, or a path."
         )
-    if "checkpoint" in network:
-        from src.hub_models import default_preprocess, resolve_checkpoint
+    kind = network_class(network["_target_"])
+    if hasattr(kind, "checkpoints"):
+        from src.hub_models import default_preprocess, prepare_network
 
-        resolved = resolve_checkpoint(network["checkpoint"], weights, weights_dir=weights_dir, bundled=bundled)
-        usual = default_preprocess(network["architecture"])
-        return resolved, usual["mean"], usual["std"]
-    if "backbone" in network:
-        from src.models.features import default_normalization
-
-        resolved = resolve_weights(
-            network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback="random"
+        prepared = prepare_network(
+            kind,
+            network,
+            weights=weights,
+            weights_dir=weights_dir,
+            bundled=bundled,
+            class_names=english_names(classes),
         )
-        return resolved, *default_normalization(network["backbone"])
-    if weights not in ("auto", "random"):
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise ProjectError(f"model.weights={weights}: there is no such file. Give a state dict's path, or auto.")
-        return ResolvedWeights("file", str(path), str(path), None), IMAGENET_MEAN, IMAGENET_STD
-    return ResolvedWeights("random", None, "random weights", None), IMAGENET_MEAN, IMAGENET_STD
+        resolved = next(iter(prepared.resolved.values()))
+        return _Found(prepared.options, prepared.initial, resolved, default_preprocess(prepared.options))
+    from src.models.features import default_normalization
+
+    resolved = resolve_weights(
+        network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback="random"
+    )
+    mean, std = default_normalization(network["backbone"])
+    return _Found(network, {"weights": resolved.path}, resolved, {"mean": mean, "std": std})
+
+
+def english_names(classes: Sequence[str]) -> list[str]:
+    """The English term of each class name, by the lexicon; English names stay.
+
+    Raises:
+        ProjectError: a Korean name that the lexicon does not know.
+    """
+    from src.lexicon import english_of
+
+    terms = {name: english_of(name) for name in classes}
+    unknown = [name for name, found in terms.items() if not found]
+    if unknown:
+        raise ProjectError(
+            f"the lexicon has no English word for the class '{unknown[0]}'. Name the classes in English "
+            "(competition.data.classes), or add it to src/lexicon."
+        )
+    return [found[0] for found in terms.values()]

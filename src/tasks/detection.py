@@ -30,7 +30,7 @@ class DetectionTask(pl.LightningModule):
         monitor: name of the metric that picks the best epoch; metrics of counts are watched as `map50`.
         tta: test-time augmentation as {"flip": bool, "scales": [1.0, …], "iou": of the fusion}, or None.
         tiles: {"size", "overlap"} of the tiles that images are cut into at prediction, or None.
-        weights: what the network loads at its first build; not stored.
+        initial: what the network gets at its first construction alone (its `weights` and the like); not stored.
     """
 
     one_class = False
@@ -45,11 +45,11 @@ class DetectionTask(pl.LightningModule):
         monitor: str = "map50",
         tta: dict[str, Any] | None = None,
         tiles: dict[str, Any] | None = None,
-        weights: str | None = None,
+        initial: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["weights"])
-        self.network = build_network(network, weights=weights)
+        self.save_hyperparameters(ignore=["initial"])
+        self.network = build_network(network, initial=initial)
         self.preprocess = PreprocessSpec.from_dict(preprocess)
         self.zero_shot: bool = self.network.zero_shot
         self.tta, self.tiles = tta, tiles
@@ -65,8 +65,6 @@ class DetectionTask(pl.LightningModule):
     # -- training ---------------------------------------------------------------------------------------------------
     def configure_optimizers(self) -> Any:
         options = self.hparams["optimization"]
-        if self.zero_shot or "lr" not in options:
-            return None
         if hasattr(self.network, "parameter_groups"):
             groups = self.network.parameter_groups(options["lr"], options.get("weight_decay", 0.0))
         else:

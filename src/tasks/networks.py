@@ -35,10 +35,11 @@ def network_options(target: str) -> set[str]:
     return set(inspect.signature(network_class(target).__init__).parameters) - {"self"}
 
 
-def build_network(options: dict[str, Any], *, weights: str | None = None) -> nn.Module:
+def build_network(options: dict[str, Any], *, initial: dict[str, Any] | None = None) -> nn.Module:
     """Construct a network from its plain options (`_target_` and keyword arguments).
 
-    `weights` is the backbone's state-dict file, or None: random, which loading a checkpoint then replaces.
+    `initial` is what only the first construction gets and no checkpoint keeps, such as `weights`, the backbone's
+    state-dict file. Without it weights are random, which loading a checkpoint then replaces.
 
     Raises:
         ProjectError: an option that the class does not take, or one that it needs is missing.
@@ -49,6 +50,4 @@ def build_network(options: dict[str, Any], *, weights: str | None = None) -> nn.
     for name in options:
         if name not in accepted:
             raise ProjectError(f"model.{name}: {target} takes no such option.{nearest(name, accepted)}")
-    if "weights" in accepted:
-        options["weights"] = weights
-    return network_class(target)(**options)
+    return network_class(target)(**options, **(initial or {}))
