@@ -10,19 +10,18 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from src.atomic import atomic_path, write_json
-from src.data.images import ImageError, lay_mask, read_mask, read_resized
+from src.data.images import ImageError, lay_mask, read_image, read_mask, read_resized
+from src.data.parallel import parallel
+from src.data.tiles import Window, lay_window, read_placed
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError, nearest
 
@@ -45,6 +44,8 @@ class BrokenImage:
 class ImageStore:
     """The outcome of the pass over `paths`: what is readable, how large it was, and the pixels, if kept.
 
+    `windows` says of which part of each (see `src.data.tiles`), None of all of it; its size is the window's.
+
     Pixels are n×H×W×3 uint8: a tensor in memory (shared with forked workers as it is, and with spawned ones
     through shared memory, by torch's own pickling), or a memory-mapped .npy that every process opens for
     itself.
@@ -55,38 +56,44 @@ class ImageStore:
     mode: str
     sizes: np.ndarray  # n×2 int64 (height, width), 0 where unreadable
     broken: dict[int, str]  # position → reason
+    windows: list[Window | None]
     memory: torch.Tensor | None = None
     file: Path | None = None
-    _position: dict[str, int] = field(init=False, repr=False)
+    _position: dict[tuple[str, Window | None], int] = field(init=False, repr=False)
     _mapped: np.ndarray | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        self._position = {path: i for i, path in enumerate(self.paths)}
+        self._position = {key: i for i, key in enumerate(zip(self.paths, self.windows, strict=True))}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mapped": None}  # pickling a memory map would copy the whole file
 
-    def size(self, path: str) -> tuple[int, int]:
-        """Original (height, width) of a readable image."""
-        height, width = self.sizes[self._position[path]]
+    def size(self, path: str, window: Window | None = None) -> tuple[int, int]:
+        """Original (height, width) of a readable image, or of its window."""
+        height, width = self.sizes[self._position[path, window]]
         return int(height), int(width)
 
-    def read(self, path: str) -> tuple[np.ndarray, tuple[int, int]]:
+    def reason(self, path: str, window: Window | None = None) -> str | None:
+        """Why it cannot be read; None where it can."""
+        return self.broken.get(self._position[path, window])
+
+    def read(self, path: str, window: Window | None = None) -> tuple[np.ndarray, tuple[int, int]]:
         """A fresh H×W×3 uint8 array, and the original (height, width)."""
-        position = self._position[path]
+        position = self._position[path, window]
         if self.memory is not None:
-            return self.memory[position].numpy().copy(), self.size(path)
+            return self.memory[position].numpy().copy(), self.size(path, window)
         if self.file is None:
-            return read_resized(path, self.spec)
+            return read_placed(path, window, self.spec)
         if self._mapped is None:
             self._mapped = np.load(self.file, mmap_mode="r")
-        return np.array(self._mapped[position]), self.size(path)
+        return np.array(self._mapped[position]), self.size(path, window)
 
 
 def build_store(
     paths: Sequence[str],
     spec: PreprocessSpec,
     *,
+    windows: Sequence[Window | None] | None = None,
     mode: str = "auto",
     large: str = "disk",
     cache_dir: str | Path | None = None,
@@ -94,6 +101,9 @@ def build_store(
     what: str = "images",
 ) -> ImageStore:
     """Read every file once, with all cores, and keep what `mode` says.
+
+    `windows`, one for each of `paths`, names the part that a row is of (None: the whole); a file is decoded
+    once for all of its windows.
 
     `auto` is `ram` when the pixels take less than a quarter of the free memory (counted once for each of
     `processes`, the ranks on this machine), else `large`: "disk" where pictures are used again each epoch,
@@ -104,7 +114,9 @@ def build_store(
     Raises:
         ProjectError: an unknown mode, or `disk` without room.
     """
-    paths = list(dict.fromkeys(map(str, paths)))
+    paths = [str(path) for path in paths]
+    unique = dict.fromkeys(zip(paths, [None] * len(paths) if windows is None else windows, strict=True))
+    paths, windows = [path for path, _ in unique], [window for _, window in unique]
     if mode not in CACHE_MODES:
         raise ProjectError(
             f"cache must be one of {', '.join(CACHE_MODES)}, not {mode!r}.{nearest(mode, CACHE_MODES)}"
@@ -114,9 +126,9 @@ def build_store(
     if automatic:
         mode = "ram" if n_bytes * processes < MEMORY_SHARE * available_memory() else large
     folder = Path(cache_dir or Path(tempfile.gettempdir()) / f"image-cache-{getpass.getuser()}")
-    file = folder / f"{_fingerprint(paths, spec)}.npy" if mode == "disk" else None
+    file = folder / f"{_fingerprint(paths, windows, spec)}.npy" if mode == "disk" else None
     if file is not None:
-        if (found := _open_file(file, paths, spec)) is not None:
+        if (found := _open_file(file, paths, windows, spec)) is not None:
             return found
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -139,21 +151,35 @@ def build_store(
             pixels = None
         sizes, broken = np.zeros((len(paths), 2), np.int64), {}
 
-        def keep(position: int) -> None:
-            try:
-                image, sizes[position] = read_resized(paths[position], spec)
-            except ImageError as error:
-                broken[position] = error.reason
-                return
-            if pixels is not None:
-                pixels[position] = image
+        files = list(dict.fromkeys(paths))
+        positions_of: dict[str, list[int]] = {}
+        for position, path in enumerate(paths):
+            positions_of.setdefault(path, []).append(position)
+
+        def keep(number: int) -> None:
+            positions, decoded = positions_of[files[number]], None
+            for position in positions:
+                path, window = files[number], windows[position]
+                try:
+                    if window is None:
+                        image, sizes[position] = read_resized(path, spec)
+                    else:
+                        decoded = read_image(path) if decoded is None else decoded
+                        image, sizes[position] = lay_window(decoded, window, spec, path)
+                except ImageError as error:
+                    broken[position] = error.reason
+                    continue
+                if pixels is not None:
+                    pixels[position] = image
 
         verb = {"ram": "kept in memory", "disk": f"kept in {file}", "none": "verified"}[mode]
-        parallel(keep, len(paths), what=what, closing=lambda: f"{len(broken)} unreadable; {verb}")
+        parallel(keep, len(files), what=what, closing=lambda: f"{len(broken)} unreadable; {verb}")
         if temporary is not None:
             pixels.flush()
             del pixels
-    store = ImageStore(paths, spec, mode, sizes, dict(sorted(broken.items())), memory=memory, file=file)
+    store = ImageStore(
+        paths, spec, mode, sizes, dict(sorted(broken.items())), windows, memory=memory, file=file
+    )
     if file is not None:
         write_json(file.with_suffix(".json"), {"sizes": sizes.tolist(), "broken": list(store.broken.items())})
     return store
@@ -188,61 +214,6 @@ def build_masks(paths: Sequence[str], spec: PreprocessSpec) -> MaskStore:
     return MaskStore(bits, spec.width, {path: i for i, path in enumerate(paths)}, sizes)
 
 
-def parallel(function: Callable[[int], None], n: int, *, what: str, closing: Callable[[], str]) -> None:
-    """function(0…n−1) on all cores, with a bar (rate, time left) on a terminal, and one closing line."""
-    if n == 0:
-        return
-    began = time.monotonic()
-    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # one voice when several ranks read
-    with one_thread_each(), ThreadPoolExecutor(max_workers=min(n, cores())) as pool:
-        try:
-            for _ in _watched(pool.map(function, range(n)), n, what, visible=speaks and sys.stderr.isatty()):
-                pass
-        except BaseException:  # an interrupt too: do not read on to the end of 100,000 queued files
-            pool.shutdown(cancel_futures=True)
-            raise
-    took = max(time.monotonic() - began, 1e-9)
-    if speaks:
-        print(f"read {n} {what} in {took:.1f} s ({n / took:.0f}/s), {closing()}", file=sys.stderr)
-
-
-def _watched(results: Iterator[None], n: int, what: str, *, visible: bool) -> Iterator[None]:
-    if not visible:
-        yield from results
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(f"reading {what}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} img/s, left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    began = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(what, total=n, rate=0.0)
-        for done, result in enumerate(results, start=1):
-            progress.update(bar, completed=done, rate=done / max(time.monotonic() - began, 1e-9))
-            yield result
-
-
-@contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Within, OpenCV and torch use one thread a call: the parallelism is over files."""
-    before = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before[0])
-        torch.set_num_threads(before[1])
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def available_memory() -> int:
     """Bytes that can still be taken: the machine's available memory, or less under a container's limit."""
     import psutil
@@ -261,7 +232,7 @@ def _reserve(file: Path) -> None:
             os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
 
 
-def _fingerprint(paths: Sequence[str], spec: PreprocessSpec) -> str:
+def _fingerprint(paths: Sequence[str], windows: Sequence[Window | None], spec: PreprocessSpec) -> str:
     digest = hashlib.sha256(json.dumps([_LAYOUT_VERSION, spec.to_dict()]).encode())
     for path in paths:
         try:
@@ -269,10 +240,14 @@ def _fingerprint(paths: Sequence[str], spec: PreprocessSpec) -> str:
             digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         except OSError:
             digest.update(f"{path}\0missing\n".encode())
+    if any(window is not None for window in windows):
+        digest.update(json.dumps(list(windows)).encode())
     return digest.hexdigest()[:32]
 
 
-def _open_file(file: Path, paths: list[str], spec: PreprocessSpec) -> ImageStore | None:
+def _open_file(
+    file: Path, paths: list[str], windows: list[Window | None], spec: PreprocessSpec
+) -> ImageStore | None:
     """An earlier run's file. Its index is written last: where the index stands, the pixels are whole."""
     index = file.with_suffix(".json")
     if not (file.exists() and index.exists()):
@@ -281,4 +256,4 @@ def _open_file(file: Path, paths: list[str], spec: PreprocessSpec) -> ImageStore
     sizes = np.array(known["sizes"], dtype=np.int64).reshape(-1, 2)
     print(f"read {len(paths)} images from {file}, {len(known['broken'])} unreadable", file=sys.stderr)
     broken = {int(position): reason for position, reason in known["broken"]}
-    return ImageStore(paths, spec, "disk", sizes, broken, file=file)
+    return ImageStore(paths, spec, "disk", sizes, broken, windows, file=file)

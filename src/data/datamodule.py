@@ -14,11 +14,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from src.data.cache import BrokenImage, ImageStore, MaskStore, build_masks, build_store, cores
+from src.data.cache import BrokenImage, ImageStore, MaskStore, build_masks, build_store
 from src.data.dataset import ImageDataset, ImageRows, collate, label_array, mask_paths
 from src.data.detection_dataset import DetectionDataset
 from src.data.images import check_mask_size
+from src.data.parallel import cores
 from src.data.sampler import EpochSampler, ShardSampler, hash_ids
+from src.data.tiles import windows_of
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
 
@@ -123,22 +125,24 @@ class DataModule(LightningDataModule):
         if self._cache == "none" and not self._verify:
             return rows, None
         ranks = 1 if self.trainer is None else self.trainer.world_size // max(1, self.trainer.num_nodes)
+        paths, windows = rows["path"].astype(str).tolist(), windows_of(rows)
         store = build_store(
-            rows["path"].astype(str),
+            paths,
             self.spec,
+            windows=windows,
             mode=self._cache,
             large=large,
             cache_dir=self._cache_dir,
             processes=ranks,
             what=f"{split} images",
         )
-        reasons = {store.paths[position]: reason for position, reason in store.broken.items()}
-        is_broken = rows["path"].astype(str).isin(list(reasons))
+        reasons = [store.reason(*source) for source in zip(paths, windows, strict=True)]
         self.broken += [
-            BrokenImage(str(row.id), str(row.path), reasons[str(row.path)], split)
-            for row in rows[is_broken].itertuples(index=False)
+            BrokenImage(str(identifier), path, reason, split)
+            for identifier, path, reason in zip(rows["id"], paths, reasons, strict=True)
+            if reason is not None
         ]
-        return rows[~is_broken], store
+        return rows[np.array([reason is None for reason in reasons], bool)], store
 
     def _read_masks(self, rows: pd.DataFrame, store: ImageStore | None) -> MaskStore:
         images = rows["path"].astype(str)

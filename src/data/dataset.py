@@ -11,8 +11,9 @@ import torch
 from torch.utils.data import Dataset
 
 from src.data.cache import ImageStore, MaskStore
-from src.data.images import check_mask_size, lay_mask, read_mask, read_resized
+from src.data.images import check_mask_size, lay_mask, read_mask
 from src.data.sampler import AUGMENT, draw_keys, hash_ids
+from src.data.tiles import read_placed, windows_of
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
 
@@ -23,7 +24,7 @@ class ImageRows(Dataset):
     """What samples of every task share: ids, files, the cache, and a key a sample, f(seed, epoch, id).
 
     Index it by row, or by (epoch, row) as `EpochSampler` does. `cache` is a store of `src.data.cache`; without
-    it files are read at each access.
+    it files are read at each access. A row with a `window` is that part of its picture (`src.data.tiles`).
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class ImageRows(Dataset):
     ) -> None:
         self.ids: list[str] = rows["id"].astype(str).tolist()
         self.paths: list[str] = rows["path"].astype(str).tolist()
+        self.windows = windows_of(rows)
         self.hashes = hash_ids(self.ids)
         self._spec, self.augment, self._seed, self._cache = spec, augment, seed, cache
         self._keys: tuple[int, np.ndarray] = (-1, np.empty(0, np.uint64))
@@ -51,8 +53,8 @@ class ImageRows(Dataset):
 
     def _read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         """A fresh canvas picture H×W×3 uint8, and its original (height, width)."""
-        path = self.paths[row]
-        return self._cache.read(path) if self._cache else read_resized(path, self._spec)
+        path, window = self.paths[row], self.windows[row]
+        return self._cache.read(path, window) if self._cache else read_placed(path, window, self._spec)
 
     def _key(self, epoch: int, row: int) -> int:
         if self._keys[0] != epoch:  # all rows at once: numpy takes as long for one as for a hundred

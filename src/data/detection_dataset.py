@@ -23,7 +23,8 @@ class DetectionDataset(ImageRows):
     A sample: `image` uint8 3×H×W at the spec's size, `id`, `original_size` int64 (height, width), `boxes`
     float32 (N, 4) xyxy in canvas pixels, `labels` int64 (N,), `tags` int64 (K,) classes known to be in the
     picture, sorted (those of its boxes among them), `has_boxes` bool (False: boxes unknown, not absent),
-    `window` int64 (4,) where the sample lies in its original picture. Boxes of ignored regions are left out.
+    `window` int64 (4,) x1, y1, x2, y2 where the sample lies in its picture: a tile's window, else all of it. A
+    tile's `original_size` is its window's, and so are its boxes' coordinates. Boxes of ignored regions are left out.
 
     Augmentation, and which pictures a mosaic takes, are f(seed, epoch, id, the set of rows). Partners come
     from rows whose boxes are known; a row whose boxes are not is never mixed. From `close_mosaic_epoch` on
@@ -71,7 +72,7 @@ class DetectionDataset(ImageRows):
             "labels": torch.tensor(scene.labels),
             "tags": torch.from_numpy(np.union1d(scene.tags, scene.labels)),
             "has_boxes": torch.tensor(has_boxes),
-            "window": torch.tensor([0, 0, size[1], size[0]]),
+            "window": torch.tensor(self.windows[row] or (0, 0, size[1], size[0])),
         }
 
     def _partner(self, draw: int) -> Scene:
