@@ -269,6 +269,18 @@ def plain_config(config: Any) -> dict[str, Any]:
     return {**json.loads(config.to_json_string(use_diff=False)), "model_type": config.model_type}
 
 
+def part_config(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+    """The configuration of one network out of a checkpoint that holds several; any other as it is.
+
+    SAM 3 is published as one video checkpoint with a detector (`sam3`) and a tracker (`sam3_tracker`) inside.
+    """
+    inner = config.get({"sam3": "detector_config", "sam3_tracker": "tracker_config"}.get(model_type, ""))
+    if config.get("model_type") == model_type or not isinstance(inner, Mapping):
+        return dict(config)
+    values = {key: value for key, value in inner.items() if key != "model_type"}
+    return plain_config(_config_class(model_type).from_dict(values))
+
+
 def build_config(config: Mapping[str, Any]) -> Any:
     """The transformers configuration that `load_config` or `plain_config` wrote as a dict."""
     values = dict(config)

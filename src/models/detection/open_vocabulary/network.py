@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
 
 from src.errors import ProjectError, nearest
-from src.hub_models import build_model, load_config
+from src.hub_models import build_model, load_config, part_config
 from src.models.detection.open_vocabulary.families import Answer, Family, family_of
 from src.models.detection.open_vocabulary.prompts import build_prompts, grounding_text, load_tokenizer, words_tokenizer
 from src.models.features import LoadReport
@@ -80,7 +80,7 @@ class OpenVocabularyDetector(nn.Module):
         for module in self._modules_of(self.freeze):
             module.requires_grad_(False)
         if num_classes != len(class_names):
-            raise ProjectError(f"{num_classes} classes, but {len(class_names)} class names: give each its English name.")
+            raise ProjectError(f"{num_classes} classes, but {len(class_names)} class names: give each a name.")
         self._chunks = 0
         self.set_vocabulary(class_names, prompts)
         self.train(self.training)
@@ -98,7 +98,7 @@ class OpenVocabularyDetector(nn.Module):
         folder = folders.get("weights")
         architecture = str(options["architecture"])
         family_of(architecture)
-        config = load_config(folder or architecture, options.get("config"))
+        config = part_config(load_config(folder or architecture, options.get("config")), architecture)
         if config["model_type"] != architecture:
             raise ProjectError(
                 f"model.architecture={architecture}, but the checkpoint {folder} is a {config['model_type']}: "
@@ -248,6 +248,8 @@ def prompts_for(
     """Token ids of class names, by the checkpoint's tokenizer; for random weights (no folder) by one of whole words."""
     family = family_of(architecture)
     limit = family.max_tokens(config)
+    if template and family.style != "query":
+        raise ProjectError(f"model.template: {architecture} has a prompt format of its own; leave template null.")
     template = template or family.template
     if "{}" not in template:
         raise ProjectError(f"model.template={template!r} has no {{}} for the class name, such as 'a photo of a {{}}'.")
