@@ -30,7 +30,7 @@ class SubmissionSpec:
     """Grammar of a submission row.
 
     columns: {"id": header, "value": header}, in the order in which they are written. The format `counts` has
-        {"id": header} and may name a header a class (without one a class is its own header); `coco` may have none.
+        {"id": header} and may name a header a class (without one a class is its own header); `coco` has none.
     labels: {"normal": text, "anomalous": text}; what the format `label` writes.
     sample: absolute path of the competition's sample submission, or None: rows in test-table order.
     options: what the format may be told beside (`src.submission.formats`); only what was given.
@@ -172,31 +172,31 @@ def _submission(top: Section, root: Path, data: DataSpec) -> SubmissionSpec:
     options = section.value("options", {})
     if not isinstance(options, dict):
         section.fail("options", f"expected keys with values, found {kind(options)}.")
-    check = getattr(formats, "check_options", None)
-    if check is not None:
-        options = check(form, options, section.fail)
     return SubmissionSpec(
         format=form,
         columns=_columns(section, form, data),
         labels=labels,
         sample=file_below(top, "sample_submission", root),
-        options=dict(options),
+        options=formats.check_options(form, options, section.fail),
     )
 
 
 def _columns(section: Section, form: str, data: DataSpec) -> dict[str, str]:
-    """The header: an id and a value; of the format `counts` an id and, where a class has another name, the classes."""
-    if form == "coco" and not section.given("columns"):
-        return {}
-    if form != "counts":
-        return section.text_map("columns", ("id", "value"), remedy="As in columns: {id: id, value: score}.")
-    remedy = "As in columns: {id: id}, where each class is a column of its own name, or {id: id, apple: apples}."
-    columns = {nfc(key): header for key, header in section.open_map("columns", remedy=remedy).items()}
-    if "id" not in columns:
-        section.fail("columns.id", f"not given. {remedy}")
-    if isinstance(data.classes, tuple):
+    """Role → header: an id and a value for most formats; `counts` may name classes, `coco` needs none."""
+    from src.submission import formats
+
+    grammar = formats.FORMATS[form]
+    remedy = "As in columns: {id: id, value: score}."
+    if not grammar.named_columns and not grammar.optional_roles:
+        columns = section.text_map("columns", grammar.roles, remedy=remedy)
+    elif not section.given("columns") and not grammar.roles:
+        columns = {}
+    else:
+        columns = {nfc(key): header for key, header in section.open_map("columns", remedy=remedy).items()}
+    formats.check_columns(form, columns, section.fail)
+    if grammar.named_columns and isinstance(data.classes, tuple):
         for name in columns:
-            if name != "id" and name not in data.classes:
+            if name not in (*grammar.roles, *data.classes):
                 known = f"Classes: {', '.join(data.classes)}."
                 section.fail(f"columns.{name}", f"no class of that name.{nearest(name, data.classes)} {known}")
     return columns

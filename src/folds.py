@@ -1,5 +1,8 @@
 """Folds of the training manifest: drawn once, stratified by target, never splitting a group, kept in a file.
 
+Of a detection manifest an image's target is the rarest class in it (by images that have it) and about how many objects
+it has, so that every fold has rare classes, full and empty images.
+
 A fold number k >= 0 says: validated by the model of fold k; -1: never validated. The draw depends on the seed
 and the set of rows, not on their order. Test rows have no fold.
 """
@@ -7,6 +10,7 @@ and the set of rows, not on their order. Test rows have no fold.
 import csv
 import hashlib
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +32,7 @@ def assign_folds(manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: fl
     n_folds == 1: fold 0 is a share `holdout` (0 up to, not including, 1) of the rows, even over targets, in
     whole groups; the rest is -1. With one_class, where training sees normal rows alone, the share is of the
     normal rows, and all labelled defects are in fold 0 too, whatever their group: none is trained on.
-    holdout == 0 holds out no normal row.
+    holdout == 0 holds out no normal row. A manifest of detection has no normal rows: one_class says nothing there.
 
     Raises:
         ProjectError: fewer rows or groups than folds, or a fold that would leave no normal row to train on.
@@ -42,6 +46,8 @@ def assign_folds(manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: fl
     label = rows["label"].fillna(-1).to_numpy(dtype=np.int64)
     named = [f"{kind} {name}" for kind, name in zip(label, rows["target"], strict=True)]
     target = np.array(named, dtype=object)
+    if "counts" in rows:
+        target, one_class = _object_strata(rows, n_folds), False
     group = _groups(rows)
     if n_folds == 1:
         folds = np.full(len(rows), -1, dtype=np.int64)
@@ -109,6 +115,26 @@ def _groups(rows: pd.DataFrame) -> np.ndarray:
         for identifier, group in zip(rows["id"], rows["group"], strict=True)
     ]
     return np.unique(np.array(keys, dtype=object), return_inverse=True)[1]
+
+
+def _object_strata(rows: pd.DataFrame, n_folds: int) -> np.ndarray:
+    """A text an image: its rarest class and its objects in powers of two; the class alone where these are few."""
+    present = [None if tags is None else np.asarray(tags, dtype=np.int64) for tags in rows["tags"]]
+    totals = [None if counts is None else int(np.sum(counts)) for counts in rows["counts"]]
+    found = [classes for classes in present if classes is not None]
+    images = np.bincount(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+    def rarest(classes: np.ndarray | None, total: int | None) -> str:
+        if classes is None or (total is None and not len(classes)):
+            return "unknown"
+        return f"class {classes[np.argmin(images[classes])]:05d}" if len(classes) else "nothing"
+
+    kinds = [rarest(classes, total) for classes, total in zip(present, totals, strict=True)]
+    amounts = ["some" if total is None else f"2^{total.bit_length():02d}" for total in totals]
+    fine = [f"{kind}, {amount}" for kind, amount in zip(kinds, amounts, strict=True)]
+    count = Counter(fine)
+    strata = [text if count[text] >= n_folds else kind for text, kind in zip(fine, kinds, strict=True)]
+    return np.array(strata, dtype=object)
 
 
 def _split(

@@ -30,6 +30,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from src.data.geometry import lay_out, place
 from src.errors import ProjectError
+from src.image_header import EXIF_ORIENTATION, FORMATS, TURNED
 
 try:
     import simplejpeg
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 INTERPOLATIONS = ("bilinear", "bicubic", "area")
-EXIF_ORIENTATION, TIFF_BITS, TIFF_PHOTOMETRIC = 274, 258, 262
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 
 # A DCT-scaled decode (by 2, 4 or 8) must leave this many times the target, and the antialiased resize does
 # the rest. Measured by benchmarks/decode.py: at 3 the mean error is that of rounding to uint8; at 1 it is
@@ -208,7 +208,7 @@ def _orientation(header: Image.Image) -> int:
 
 def _upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """A header's (width, height) → (height, width) after rotation."""
-    return size if orientation in (5, 6, 7, 8) else size[::-1]
+    return size if orientation in TURNED else size[::-1]
 
 
 def _decode(data: bytes, path: str | Path, spec: PreprocessSpec | None) -> tuple[np.ndarray, tuple[int, int]]:
