@@ -268,7 +268,7 @@ def _boxes(data: Section, root: Path, identifier: str | None) -> BoxTable | None
         convention=section.text("convention", "xyxy", choices=CONVENTIONS),
         normalized=section.flag("normalized", False),
         format=form,
-        empty=section.texts("empty", ()),
+        empty=section.texts("empty") if section.value("empty", []) else (),
     )
 
 
