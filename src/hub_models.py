@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.errors import ProjectError, nearest
 from src.weight_sources import Probe, hub_endpoint, hub_is_offline
-from src.weights import ResolvedWeights, WeightsNotFound, file_sha256, inspect_weights
+from src.weights import ResolvedWeights, WeightsNotFound, file_sha256, inspect_weights, resolve_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -405,23 +405,34 @@ def prepare_network(
 ) -> Prepared:
     """Find the checkpoints of a network and complete its options.
 
-    The class says which arguments are checkpoints (`checkpoints(options, weights)`) and completes its options from
-    their folders (`prepare(options, folders, class_names)`). A class with `zero_shot` never starts from random values
-    unless they are asked for.
+    The class says what must be found (`checkpoints(options, weights)`: argument → name, word or path; owner/name is a
+    checkpoint of the hub, any other name a backbone) and completes its options from the folders
+    (`prepare(options, folders, class_names)`). Where it has `first_values(options, folders)`, that says what the first
+    construction gets; else it is the folders. A class with `zero_shot` never starts from random values unasked.
     """
-    resolved = {
-        argument: resolve_checkpoint(
-            repo,
-            word,
-            weights_dir=weights_dir,
-            bundled=bundled and not network_class.zero_shot,
-            warn=warn,
-        )
-        for argument, (repo, word) in network_class.checkpoints(options, weights).items()
-    }
+    resolved = {}
+    for argument, (name, word) in network_class.checkpoints(options, weights).items():
+        may_fall_back = bundled and not network_class.zero_shot
+        find = resolve_checkpoint if _is_repo(name) else _resolve_backbone
+        resolved[argument] = find(name, word, weights_dir=weights_dir, bundled=may_fall_back, warn=warn)
     folders = {argument: found.path for argument, found in resolved.items()}
     completed = network_class.prepare(dict(options), folders, list(class_names))
-    initial: dict[str, Any] = dict(folders)
-    if hasattr(network_class, "first_values"):
-        initial = {**initial, **network_class.first_values(completed, folders)}
-    return Prepared(completed, initial, resolved)
+    first = network_class.first_values(completed, folders) if hasattr(network_class, "first_values") else folders
+    return Prepared(completed, dict(first), resolved)
+
+
+def _is_repo(name: str) -> bool:
+    return "/" in name and not name.startswith(("hf-hub:", "torchvision/"))
+
+
+def _resolve_backbone(
+    name: str, word: str, *, weights_dir: Path | None, bundled: bool, warn: Callable[[str], Any]
+) -> ResolvedWeights:
+    """A backbone's weights; where `auto` may fall back, to random values: a detector learns its features."""
+    try:
+        return resolve_weights(name, word, weights_dir=weights_dir, bundled=False)
+    except WeightsNotFound:
+        if word != "auto" or not bundled:
+            raise
+        warn(f"WARNING: no pretrained weights for {name}; on this bundled sample it starts from random values.")
+        return ResolvedWeights("random", None, f"random values, for want of {name}", None)

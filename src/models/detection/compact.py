@@ -101,10 +101,17 @@ class CompactDetector(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normalised images B×3×H×W → class logits (B, A, C), boxes (B, A, 4) xyxy canvas pixels in float32,
         points (A, 2) and their strides (A,)."""
+        return self.read(self.features(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Normalised images B×3×H×W → the pyramid, one B×width×h×w a stride."""
         size = (images.shape[-2], images.shape[-1])
-        levels = self.neck(self.backbone(images.contiguous(memory_format=torch.channels_last)), size)
+        return self.neck(self.backbone(images.contiguous(memory_format=torch.channels_last)), size)
+
+    def read(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The pyramid → what `forward` answers."""
         logits, distances = self.head(levels)
-        points, strides = _points([level.shape[-2:] for level in levels], self.strides, images.device)
+        points, strides = _points([level.shape[-2:] for level in levels], self.strides, levels[0].device)
         flat_logits = torch.cat([level.flatten(2) for level in logits], dim=2).transpose(1, 2)
         flat = torch.cat([level.flatten(2) for level in distances], dim=2).transpose(1, 2)
         sides = flat.float().clamp(max=_LARGEST_LOG_DISTANCE).exp() * strides[:, None]
@@ -116,10 +123,16 @@ class CompactDetector(nn.Module):
 
         images: normalised B×3×H×W. targets: a dict an image: boxes (N, 4) xyxy canvas pixels, labels (N,), has_boxes.
         """
-        logits, boxes, points, strides = self(images)
-        with torch.autocast(images.device.type, enabled=False):
+        return self.loss_of(self(images), targets)
+
+    def loss_of(
+        self, answers: tuple[Tensor, Tensor, Tensor, Tensor], targets: Sequence[dict[str, Any]]
+    ) -> dict[str, Tensor]:
+        """The losses of what `forward` answered."""
+        logits, boxes, points, strides = answers
+        with torch.autocast(logits.device.type, enabled=False):
             logits = logits.float()
-            padded = pad_targets(targets, images.device)
+            padded = pad_targets(targets, logits.device)
             found = assign(logits.sigmoid(), boxes.detach(), points, strides, padded, topk=self.topk)
             quality = F.one_hot(found.labels, self.num_classes) * found.quality[..., None]
             focal = quality_focal_loss(logits, quality) * padded.supervised[:, None, None]
@@ -134,8 +147,15 @@ class CompactDetector(nn.Module):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
         """{"boxes": (M, 4) xyxy canvas pixels, "scores": (M,) in [0, 1], "labels": (M,)} an image, best first."""
-        logits, boxes, _, _ = self(images)
-        height, width = images.shape[-2:]
+        return self.detections_of(self(images), (images.shape[-2], images.shape[-1]))
+
+    @torch.no_grad()
+    def detections_of(
+        self, answers: tuple[Tensor, Tensor, Tensor, Tensor], size: tuple[int, int]
+    ) -> list[dict[str, Tensor]]:
+        """The detections in what `forward` answered for canvases of this (height, width)."""
+        logits, boxes, _, _ = answers
+        height, width = size
         limit = boxes.new_tensor([width, height, width, height])
         boxes = boxes.clamp(min=0).minimum(limit)
         results = []
