@@ -136,7 +136,13 @@ def _predict_folds(
         task = load_task(run.fold(fold) / "best.ckpt")
         if task.preprocess != spec:  # the folds of a run agree, so the pictures are read once
             data = DataModule(
-                None, None, fold, task.preprocess, batch_size=config["batch_size"], num_workers=config["num_workers"]
+                None,
+                None,
+                fold,
+                task.preprocess,
+                batch_size=config["batch_size"],
+                num_workers=config["num_workers"],
+                **getattr(task, "samples", {}),
             )
             loader, spec = task.wrap_datamodule(data).infer_dataloader(rows), task.preprocess
             broken = {b.id: {"id": b.id, "reason": b.reason} for b in data.broken}

@@ -13,7 +13,7 @@ from src.boxes.types import Detections
 from src.competition import Competition
 from src.errors import ProjectError
 from src.flows.base import Flow, Prepared
-from src.flows.detection_panel import Decision, counts_of, decide, detections_of, pair, panel, sizes_of
+from src.flows.detection_panel import Decision, decide, detections_of, pair, panel, rule_text, sizes_of
 from src.flows.shared_rows import common_rows
 from src.job import Job
 from src.metrics.registry import Metric, get_metric
@@ -79,7 +79,7 @@ class DetectionFlow(Flow):
     def data_arguments(self, config: dict[str, Any], task: Any, *, epochs: int) -> dict[str, Any]:
         # the last tenth of the training sees whole pictures, as the test does (YOLOX, Ge et al. 2021, section 2.3)
         close = epochs - max(1, round(0.1 * epochs)) if epochs > 2 else None
-        return {"targets": "detection", "close_mosaic_epoch": close, "tiles": _tiles(config)}
+        return {**task.samples, "close_mosaic_epoch": close}
 
     def monitor_mode(self, metric: Metric, val_rows: pd.DataFrame) -> str | None:
         found = any(boxes is not None and len(boxes) for boxes in val_rows["boxes"])
@@ -136,7 +136,7 @@ class DetectionFlow(Flow):
             lines = [("OOF", f"{name} undefined: no held-out image with known boxes or counts")]
         else:
             lines = [("OOF", f"{name} {value:.4f}{_beside(metrics['oof'], name)}")]
-        lines += [("boxes", str(_decision(metrics).postprocess)), ("counts", _decision(metrics).rule.summary_text())]
+        lines += [("boxes", str(_decision(metrics).postprocess)), ("counts", rule_text(_decision(metrics).rule))]
         if metrics["graded"] and metrics["graded"].get("metric") is not None:
             graded = metrics["graded"]
             lines.append(("graded", f"{name} {graded['metric']:.4f}{_beside(graded, name)} (on the solution)"))
@@ -177,10 +177,10 @@ class DetectionFlow(Flow):
             value = panel(paired, decision, classes=classes, metric=metric).get("metric")
         found = detections_of(frame)
         if metric.needs == "counts" or competition.submission.format.startswith("count"):
-            values: Sequence[Any] = list(counts_of(found, sizes_of(frame), decision.rule))
+            values: Sequence[Any] = list(decision.rule.count_all(found, sizes_of(frame)))
         else:
             values = [decision.postprocess.apply(each) for each in found]
-        notes = [("boxes", str(decision.postprocess)), ("counts", decision.rule.summary_text())]
+        notes = [("boxes", str(decision.postprocess)), ("counts", rule_text(decision.rule))]
         return Prepared(frame["id"].tolist(), values, None, value, decision.to_dict(), notes)
 
     def answer(
@@ -199,7 +199,7 @@ class DetectionFlow(Flow):
             counts = np.stack([np.bincount(each.labels, minlength=len(classes)) for each in kept])
         else:
             kept = [decision.rule.keep(each, size) for each, size in zip(found, sizes, strict=True)]
-            counts = counts_of(found, sizes, decision.rule)
+            counts = decision.rule.count_all(found, sizes)
         table = rows.merge(frame[["id"]].assign(objects=counts.sum(axis=1)), on="id")
         for index, name in enumerate(classes):
             table[name] = counts[:, index]

@@ -95,15 +95,21 @@ def decide(paired: Paired, *, classes: Sequence[str], metric: Metric) -> Decisio
             paired.found, lambda found: metric.value(found, paired.boxes, n_classes=len(classes))
         )
     if paired.counts is None:
-        return Decision(postprocess, CountRule.plain(len(classes)))
+        return Decision(postprocess, CountRule.plain(classes))
     name = metric.name if metric.needs == "counts" else "count_exact"
     rule = tune_count_rule(paired.found, paired.counts, paired.sizes, classes=classes, metric=name)
     return Decision(postprocess, rule)
 
 
-def counts_of(found: Sequence[Detections], sizes: Sequence[tuple[int, int]], rule: CountRule) -> np.ndarray:
-    """(N, C) predicted counts."""
-    return np.stack([rule.count(each, size) for each, size in zip(found, sizes, strict=True)])
+def rule_text(rule: CountRule) -> str:
+    """What the tuned counting is worth, in a line: the count metric before and after, cross-validated."""
+    found = rule.summary
+    if not found or found.get("chosen", "plain") == "plain":
+        value = "" if not found else f", {found['metric']} {found['plain']:.4f}"
+        return f"boxes of score 0.5 and above{value}"
+    after = found["corrected"] if found["chosen"] == "corrected" else found["tuned"]
+    how = "rules and learned corrections" if found["chosen"] == "corrected" else "a rule"
+    return f"{how} for each class: {found['metric']} {found['plain']:.4f} → {after:.4f} (cross-validated on OOF)"
 
 
 def panel(paired: Paired, decision: Decision, *, classes: Sequence[str], metric: Metric) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def panel(paired: Paired, decision: Decision, *, classes: Sequence[str], metric:
         if metric.needs == "boxes":
             figures["metric"] = metric.value(found, paired.boxes, n_classes=len(classes))
     if paired.counts is not None:
-        counted = counts_of(paired.found, paired.sizes, decision.rule)
+        counted = decision.rule.count_all(paired.found, paired.sizes)
         counts = count_metrics(counted, paired.counts, classes=classes)
         for name, values in counts.pop("per_class").items():
             per_class[name] |= values

@@ -182,6 +182,11 @@ class DetectionTask(pl.LightningModule):
         report = getattr(self.network, "report", None)
         return [] if report is None else [report]
 
+    @property
+    def samples(self) -> dict[str, Any]:
+        """What the data module must know to make samples for this task."""
+        return {"targets": "detection", "tiles": self.tiles}
+
     def wrap_datamodule(self, datamodule: pl.LightningDataModule) -> pl.LightningDataModule:
         """The data module as this task's loops expect it: ours, as it is."""
         return datamodule
