@@ -96,6 +96,9 @@ def load_competition(config: dict[str, Any], *, source: str | Path) -> Competiti
     task = top.text("task", choices=TASKS)
     root = _root(top)
     data = read_data(top, root, task)
+    if data.layout in ("voc", "yolo") and top.given("solution"):
+        where = "the annotation files of its test images, beside those of training"
+        top.fail("solution", f"the layout {data.layout} is graded by {where}. Set it to null.")
     spec = Competition(
         name=name,
         task=task,

@@ -186,5 +186,3 @@ def _check_answered(spec: Competition, found: Iterable[str], rows: Rows, *, each
     if absent and each:
         problem = f"{spec.solution} has no row for {len(absent)} test images, such as '{absent[0]}'."
         raise spec.error("solution", f"{problem} Add them.")
-
-

@@ -129,9 +129,7 @@ def _report_size(
     reading.report(source, identifier, problem, "the picture's size is taken")
 
 
-def _scaled(
-    reading: Reading, row: int, source: str, identifier: str, size: tuple[int, int] | None
-) -> Marks | None:
+def _scaled(reading: Reading, row: int, source: str, identifier: str, size: tuple[int, int] | None) -> Marks | None:
     """An image's marks in pixels."""
     marks = reading.marks[row]
     if marks is None or not reading.normalized or not marks.boxes:
