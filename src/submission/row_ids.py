@@ -1,12 +1,45 @@
 """The ids of a submission's rows against those that the grader asks for: missing, strange, mangled, out of order."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
-from src.errors import nearest
+from src.competition import Competition
+from src.errors import ProjectError, nearest
+from src.submission.formats import Context, Format
+from src.submission.formats.base import Key
+from src.submission.formats.table import sample_keys, shown
 from src.submission.reading import listed
 
 _SUGGEST_AMONG = 2000  # ids; a nearest match costs time for each
+
+
+def expected_keys(
+    grammar: Format, spec: Competition, test_ids: Sequence[str] | None, context: Context
+) -> tuple[list[Key] | None, list[str]]:
+    """The keys that the grader asks for, in order, and how the sample submission differs from the test table."""
+    own = None if test_ids is None else list(grammar.owners(test_ids, context))
+    if spec.submission.sample is None:
+        return own, []
+    try:
+        keys = sample_keys(spec, grammar.key_columns(context))
+    except ProjectError as error:
+        return own, [f"the sample submission is unusable: {error}"]
+    problems = []
+    about = f"the sample submission {spec.submission.sample.name} does not match the test table"
+    repeated = [f"'{shown(key)}' ({count} times)" for key, count in Counter(keys).items() if count > 1]
+    if repeated and not grammar.repeats(context):
+        problems.append(listed(f"ids repeat in {spec.submission.sample.name}", repeated, "Download it again"))
+    if own is not None:
+        remedy = "Check competition.root, data.test and data.id, or download both files again"
+        known, wanted = set(own), set(keys)
+        unknown = [repr(shown(key)) for key in dict.fromkeys(keys) if key not in known]
+        absent = [repr(shown(key)) for key in own if key not in wanted]
+        if unknown:
+            problems.append(f"{about}: {listed('ids that the table lacks', unknown, remedy)}")
+        if absent:
+            problems.append(f"{about}: {listed('test ids that it lacks', absent, remedy)}")
+    return list(dict.fromkeys(keys)), problems
 
 
 def id_problems(

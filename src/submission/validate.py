@@ -3,7 +3,6 @@
 Nothing is guessed or mended. Lines are counted from 1, the header being line 1, as an editor shows them.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from src.competition import Competition
 from src.errors import ProjectError
 from src.submission.formats import BadCell, Context, Format
-from src.submission.formats.base import Key, fingerprint
+from src.submission.formats.base import fingerprint
 from src.submission.formats.coco import Coco, read_entries
-from src.submission.formats.table import Sizes, context_of, format_of, sample_keys, shown
+from src.submission.formats.table import Sizes, context_of, format_of, shown
 from src.submission.reading import SubmissionFile, header_problems, listed, read_file
-from src.submission.row_ids import id_problems
+from src.submission.row_ids import expected_keys, id_problems
 from src.tables import read_table
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def validate_submission(
     context = context_of(spec, ids=test_ids, classes=classes, category_ids=category_ids, sizes=sizes)
     if isinstance(grammar, Coco):
         return grammar.problems(path, test_ids, context)
-    expected, problems = _expected_keys(grammar, spec, test_ids, context)
+    expected, problems = expected_keys(grammar, spec, test_ids, context)
     file = read_file(path)
     problems += file.problems
     if not file.header:
@@ -217,34 +216,6 @@ def _sample_values(
     except BadCell:
         return None
     return {name: fingerprint([cells for _, cells in of]) for name, of in grouped.items()}
-
-
-def _expected_keys(
-    grammar: Format, spec: Competition, test_ids: Sequence[str] | None, context: Context
-) -> tuple[list[Key] | None, list[str]]:
-    """The keys that the grader asks for, in order, and how the sample submission differs from the test table."""
-    own = None if test_ids is None else list(grammar.owners(test_ids, context))
-    if spec.submission.sample is None:
-        return own, []
-    try:
-        keys = sample_keys(spec, grammar.key_columns(context))
-    except ProjectError as error:
-        return own, [f"the sample submission is unusable: {error}"]
-    problems = []
-    about = f"the sample submission {spec.submission.sample.name} does not match the test table"
-    repeated = [f"'{shown(key)}' ({count} times)" for key, count in Counter(keys).items() if count > 1]
-    if repeated and not grammar.repeats(context):
-        problems.append(listed(f"ids repeat in {spec.submission.sample.name}", repeated, "Download it again"))
-    if own is not None:
-        remedy = "Check competition.root, data.test and data.id, or download both files again"
-        known, wanted = set(own), set(keys)
-        unknown = [repr(shown(key)) for key in dict.fromkeys(keys) if key not in known]
-        absent = [repr(shown(key)) for key in own if key not in wanted]
-        if unknown:
-            problems.append(f"{about}: {listed('ids that the table lacks', unknown, remedy)}")
-        if absent:
-            problems.append(f"{about}: {listed('test ids that it lacks', absent, remedy)}")
-    return list(dict.fromkeys(keys)), problems
 
 
 def _whole_rows(

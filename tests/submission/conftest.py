@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
 import pytest
 
-from src.competition import Competition, load_competition
+from src.competition import Competition, SubmissionSpec, load_competition
+from src.data_spec import DataSpec
+from src.submission.formats import check_columns, check_options
 
 IDS = ["007", "012", "part 3", "불량-4", "105"]
 ANSWERS = ["normal", "scratch", "normal", "hole", "normal"]
@@ -65,3 +67,42 @@ def label_spec(make_spec: Callable[..., Competition]) -> Competition:
             "labels": {"normal": "정상, 양호", "anomalous": "defect"},
         },
     )
+
+
+@pytest.fixture
+def make_boxes_spec(tmp_path: Path) -> Callable[..., Competition]:
+    """A competition of boxes, counts or masks, with the text of its sample submission where one is given."""
+
+    def make(
+        form: str,
+        columns: dict[str, str] | None = None,
+        *,
+        sample: str | None = None,
+        metric: str = "map50",
+        **options: Any,
+    ) -> Competition:
+        def fail(key: str, problem: str) -> NoReturn:
+            raise AssertionError(f"{key}: {problem}")
+
+        columns = {"id": "id", "value": "value"} if columns is None else columns
+        check_columns(form, columns, fail)
+        path = None
+        if sample is not None:
+            path = tmp_path / "sample_submission.csv"
+            path.write_text(sample, encoding="utf-8")
+        return Competition(
+            name="things",
+            task="detection",
+            root=tmp_path,
+            data=DataSpec(layout="csv", train="train.csv", test="test.csv", id="id", path="file"),
+            metric=metric,
+            submission=SubmissionSpec(
+                format=form, columns=columns, labels={}, sample=path, options=check_options(form, options, fail)
+            ),
+            solution=None,
+            rules="none",
+            bundled=False,
+            source=tmp_path / "things.yaml",
+        )
+
+    return make

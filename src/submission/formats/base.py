@@ -215,11 +215,13 @@ class Format:
         return None
 
 
-def shortest(value: float) -> str:
-    """The shortest decimals that keep a number: float32's where it is one, else float64's."""
+def shortest(values: np.ndarray) -> list[str]:
+    """Shortest decimals that keep every number distinct: float32's where all of them are float32, else float64's."""
     with np.errstate(over="ignore"):
-        single = np.float32(value)
-    return str(single) if float(single) == value else repr(float(value))
+        single = values.astype(np.float32)
+    if np.array_equal(single.astype(np.float64), values):
+        return [str(number) for number in single]
+    return [repr(number) for number in values.tolist()]
 
 
 def fingerprint(value: Any) -> Any:

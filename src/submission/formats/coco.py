@@ -43,6 +43,7 @@ class Coco(Format):
             ProjectError: an id that is no whole number where such are asked for, unknown categories, or a value that
                 cannot be written.
         """
+        _names(ids, context)  # two ids of one number are refused
         lines = []
         for name, value in zip(ids, values, strict=True):
             lines += [json.dumps(entry, allow_nan=False) for entry in self._entries(name, value, context)]

@@ -128,14 +128,14 @@ class Rle(ClassRows):
         self, rows: Sequence[tuple[int | None, list[Any]]], image_id: str, context: Context
     ) -> str | None:
         runs = [cells[-1] for _, cells in rows]
-        if len(runs) < 2:
+        if len(runs) < 2 or not self.repeats(context):
             return None
         if any(not len(part) for part in runs):
             return "have an empty row beside others"
         together = np.concatenate(runs)
         together = together[np.argsort(together[:, 0], kind="stable")]
-        overlaps = (together[1:, 0] < together.sum(axis=1)[:-1]).any()
-        return "have objects that share pixels" if overlaps and self.repeats(context) else None
+        overlap = (together[1:, 0] < together.sum(axis=1)[:-1]).any()
+        return "have objects that share pixels" if overlap else None
 
     def _class_cell(self, context: Context) -> bool:
         return "class" in context.spec.columns and not _by_class(context)

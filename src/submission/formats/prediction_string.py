@@ -1,6 +1,7 @@
 """`prediction_string`: all boxes of an image as tokens in one cell, in the variants that competitions ask for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NoReturn
 
 import numpy as np
@@ -56,7 +57,14 @@ class PredictionString(Format):
     def write(self, ids: Sequence[str], values: Sequence[Any], context: Context) -> list[Row]:
         separator, between = _separators(context)
         context.labels.refuse_inside([separator, between])
-        return [Row((name,), (_cell(name, value, context),)) for name, value in zip(ids, values, strict=True)]
+        if "label" not in _order(context) and len(context.classes) > 1:
+            raise ProjectError("submission.options.order: it has no label, and the competition has several classes.")
+        parts = [_placed(name, value, context) for name, value in zip(ids, values, strict=True)]
+        scores = iter(shortest(np.concatenate([found.scores for found, _ in parts] or [np.zeros(0)])))
+        return [
+            Row((name,), (_cell(found, list(islice(scores, len(found))), coordinates, context),))
+            for name, (found, coordinates) in zip(ids, parts, strict=True)
+        ]
 
     def read(self, text: str, context: Context, image_id: str | None = None) -> Detections:
         empty = context.option("empty")
@@ -83,6 +91,10 @@ class PredictionString(Format):
         if limit is not None and len(rows) > limit:
             raise BadCell(f"has more than {limit} boxes", "Keep the best by score.", f"{len(rows)} boxes")
         return Detections(boxes[found], scores[found], np.array(labels, dtype=np.int64)[found])
+
+    def collect(self, rows: Sequence[tuple[int | None, list[Any]]], image_id: str, context: Context) -> Detections:
+        unit_of(image_id, context)  # refuses normalised boxes that have not become pixels
+        return super().collect(rows, image_id, context)
 
     def expected(self, context: Context) -> str:
         separator, between = _separators(context)
@@ -120,23 +132,26 @@ def _label_of_empty(context: Context) -> str | None:
     return None if label in (context.labels.texts or ()) else label
 
 
-def _cell(image_id: str, value: Any, context: Context) -> str:
-    order, decimals = _order(context), _decimals(context)
-    found = kept(image_id, value, context)
-    if "label" not in order and len(context.classes) > 1:
-        raise ProjectError("submission.options.order: it has no label, and the competition has several classes.")
-    unit = unit_of(image_id, context)
-    found, boxes = on_grid(found, unit, decimals, limit=context.option("max_boxes"))
+def _placed(image_id: str, value: Any, context: Context) -> tuple[Detections, np.ndarray]:
+    """The detections that are written, and the (N, 4) numbers of their boxes."""
+    found, boxes = on_grid(
+        kept(image_id, value, context),
+        unit_of(image_id, context),
+        _decimals(context),
+        limit=context.option("max_boxes"),
+    )
+    return found, to_convention(boxes, _convention(context))
+
+
+def _cell(found: Detections, scores: Sequence[str], coordinates: np.ndarray, context: Context) -> str:
     if not len(found):
         return context.option("empty")
-    coordinates = to_convention(boxes, _convention(context))
-    names = CONVENTIONS[_convention(context)]
+    order, decimals, names = _order(context), _decimals(context), CONVENTIONS[_convention(context)]
     separator, between = _separators(context)
     rows = []
-    for number in range(len(found)):
-        tokens = {"label": context.labels.text(int(found.labels[number])), "score": shortest(found.scores[number])}
-        for name, coordinate in zip(names, coordinates[number], strict=True):
-            tokens[name] = shortest(coordinate) if decimals is None else f"{coordinate:.{decimals}f}"
+    for label, score, numbers in zip(found.labels.tolist(), scores, coordinates, strict=True):
+        texts = shortest(numbers) if decimals is None else [f"{number:.{decimals}f}" for number in numbers]
+        tokens = {"label": context.labels.text(label), "score": score, **dict(zip(names, texts, strict=True))}
         rows.append(separator.join(tokens[name] for name in order))
     return between.join(rows) + (" " if context.option("trailing_space") else "")
 
@@ -153,7 +168,9 @@ def _token_rows(text: str, context: Context) -> list[list[str]]:
     order = _order(context)
     if context.option("trailing_space"):
         if not text.endswith(" "):
-            raise BadCell("has no space at the end", "Write the separator after every token, the last one too.")
+            raise BadCell("has no space at the end", "Write a space after every token, the last one too.")
+        if text.endswith("  "):
+            raise BadCell("ends with several spaces", "Write one.")
         text = text[:-1]
     elif text.endswith(" "):
         raise BadCell("ends with a space", "Strip it: df[column] = df[column].str.strip().")
@@ -244,7 +261,7 @@ def _boxes(
     size = context.sizes.get(image_id) if image_id is not None else None
     limits = np.ones(2) if normalized else None if size is None else np.array(size, dtype=np.float64)
     decimals = _decimals(context)
-    slack = max(0.0 if decimals is None else 0.5 * 10.0**-decimals, 1e-5 if normalized else 0.01)
+    slack = max(0.0 if decimals is None else 0.501 * 10.0**-decimals, 1e-5 if normalized else 0.01)
     remedy = "Clip them to the image, and check that they are " + (
         "divided by its width and height." if normalized else "pixels of the original image, not of a resized one."
     )

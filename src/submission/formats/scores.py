@@ -8,7 +8,7 @@ import numpy as np
 
 from src.competition import SubmissionSpec
 from src.errors import ProjectError
-from src.submission.formats.base import NUMBER, BadCell, Context, Format, Row
+from src.submission.formats.base import NUMBER, BadCell, Context, Format, Row, shortest
 
 
 class Score(Format):
@@ -65,7 +65,6 @@ class Label(Format):
 
 
 def _score_texts(values: Sequence[Any]) -> list[str]:
-    """Shortest decimals that keep every score distinct: float32's where all scores are float32, else float64's."""
     try:
         scores = np.array([float(value) for value in values], dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -75,11 +74,7 @@ def _score_texts(values: Sequence[Any]) -> list[str]:
         raise ProjectError(
             f"{len(bad)} scores are NaN or infinite, first in row {bad[0] + 1}: a grader refuses them. Predict again."
         )
-    with np.errstate(over="ignore"):
-        single = scores.astype(np.float32)
-    if np.array_equal(single.astype(np.float64), scores):
-        return [str(score) for score in single]
-    return [repr(score) for score in scores.tolist()]
+    return shortest(scores)
 
 
 def _label_texts(values: Sequence[Any], context: Context) -> list[str]:
