@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from src.data.detection_dataset import DetectionDataset
 from src.data.images import check_mask_size
 from src.data.parallel import cores
 from src.data.sampler import EpochSampler, ShardSampler, hash_ids
-from src.data.tiles import windows_of
+from src.data.tiles import expand_tiles, windows_of, with_sizes
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
 
@@ -40,7 +40,8 @@ class DataModule(LightningDataModule):
 
     `manifest` and `folds` may be None where only `infer_dataloader` is used. `targets` says what samples hold:
     "anomaly" labels and masks (`ImageDataset`), "detection" boxes (`DetectionDataset`), whose mosaics end at
-    `close_mosaic_epoch`.
+    `close_mosaic_epoch`. With `tiles` ({"size", "overlap"}) the rows of every loader, and those that `train_rows`
+    and the like answer, are tiles of their pictures (`src.data.tiles.expand_tiles`); `broken` names pictures.
     """
 
     def __init__(
@@ -61,11 +62,12 @@ class DataModule(LightningDataModule):
         verify: bool = True,
         targets: str = "anomaly",
         close_mosaic_epoch: int | None = None,
+        tiles: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if targets not in TARGETS:
             raise ValueError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}")
-        self._targets, self._close_mosaic_epoch = targets, close_mosaic_epoch
+        self._targets, self._close_mosaic_epoch, self._tiles = targets, close_mosaic_epoch, tiles
         self.fold, self.spec, self.augment, self.batch_size, self.seed = fold, spec, augment, batch_size, seed
         self.broken: list[BrokenImage] = []
         self._manifest, self._folds = manifest, folds
@@ -108,10 +110,11 @@ class DataModule(LightningDataModule):
             raise ProjectError(
                 "the manifest has no training images. Check data.train and data.layout of the competition."
             )
+        known = len(self.broken)
         readable, store = self._read(rows, split, "disk" if split == "train" else "none")
         if split == "train":
             if readable.empty:
-                first = self.broken[-len(rows)]
+                first = self.broken[known]
                 raise ProjectError(
                     f"none of the {len(rows)} training images can be read; the first: {first.path} "
                     f"({first.reason}). Check data.images and data.path of the competition."
@@ -122,6 +125,7 @@ class DataModule(LightningDataModule):
 
     def _read(self, rows: pd.DataFrame, split: str, large: str) -> tuple[pd.DataFrame, ImageStore | None]:
         """The readable rows and their store; what is broken goes to `broken`."""
+        rows = self._tiled(rows)
         if self._cache == "none" and not self._verify:
             return rows, None
         ranks = 1 if self.trainer is None else self.trainer.world_size // max(1, self.trainer.num_nodes)
@@ -137,12 +141,19 @@ class DataModule(LightningDataModule):
             what=f"{split} images",
         )
         reasons = [store.reason(*source) for source in zip(paths, windows, strict=True)]
-        self.broken += [
-            BrokenImage(str(identifier), path, reason, split)
-            for identifier, path, reason in zip(rows["id"], paths, reasons, strict=True)
+        pictures = rows["parent" if "parent" in rows else "id"].astype(str)
+        found = [
+            BrokenImage(picture, path, reason, split)
+            for picture, path, reason in zip(pictures, paths, reasons, strict=True)
             if reason is not None
         ]
+        self.broken += dict.fromkeys(found)  # a picture once, not with each of its tiles
         return rows[np.array([reason is None for reason in reasons], bool)], store
+
+    def _tiled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        if self._tiles is None:
+            return rows
+        return expand_tiles(with_sizes(rows), self._tiles["size"], self._tiles["overlap"])
 
     def _read_masks(self, rows: pd.DataFrame, store: ImageStore | None) -> MaskStore:
         images = rows["path"].astype(str)
@@ -233,11 +244,12 @@ class DataModule(LightningDataModule):
             images = pd.DataFrame({"id": paths, "path": paths})
         if images.empty:
             raise ProjectError("there are no images to predict. Check images=… (a folder, a glob or a CSV).")
+        known = len(self.broken)
         rows, store = self._read(images, "infer", "none")
         if rows.empty:
+            first = self.broken[known]
             raise ProjectError(
-                f"none of the {len(images)} images can be read; the first: {self.broken[-len(images)].path} "
-                f"({self.broken[-len(images)].reason})."
+                f"none of the {len(images)} images can be read; the first: {first.path} ({first.reason})."
             )
         if self._targets == "detection":
             return self._loader(DetectionDataset(rows, self.spec, cache=store))

@@ -86,8 +86,9 @@ class ImageDataset(ImageRows):
         masks: MaskStore | None = None,
     ) -> None:
         super().__init__(rows, spec, augment=augment, seed=seed, cache=cache)
-        if augment is not None and augment.mixes:
-            raise ProjectError("augment: Mosaic4 and MixUp join pictures with boxes; this task has none.")
+        if augment is not None and augment.needs_boxes:
+            named = ", ".join(augment.needs_boxes)
+            raise ProjectError(f"augment: {named} is for pictures with boxes, and this task has none.")
         self.labels = label_array(rows)
         self._mask_paths = mask_paths(rows) if with_masks else None
         self._masks = masks

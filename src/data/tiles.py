@@ -5,6 +5,7 @@ A row's `window` is (x1, y1, x2, y2), whole pixels of the upright picture; None 
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from src.data.geometry import lay_out, place
-from src.data.images import ImageError, read_image, read_resized, resize
+from src.data.images import ImageError, read_image, read_resized, read_size, resize
+from src.data.parallel import parallel
 from src.data.scene import cut_boxes
 from src.errors import ProjectError
 
@@ -83,6 +85,8 @@ def expand_tiles(
 ) -> pd.DataFrame:
     """Manifest rows of pictures → rows of their tiles, in the same order, with columns `window` and `parent`.
 
+    Each keeps its picture's index label, by which folds are looked up.
+
     `size` and `overlap` as in `src.boxes.tiles.tile_windows`. A tile's id is `<id>#<number>`, `parent` the
     picture's id, `width`, `height` its own size, `group` the picture's group, else its id: tiles of one
     picture share a fold. Boxes are in pixels of the tile. A box cut down to less than `min_visible` is ignored
@@ -92,7 +96,7 @@ def expand_tiles(
     A row whose size is unknown (an unreadable file) stays one row without a window.
 
     Raises:
-        ProjectError: the rows have windows already, or no columns `width` and `height`.
+        ProjectError: the rows have windows already, or no columns `width` and `height` (`with_sizes`).
     """
     from src.boxes.tiles import tile_windows
 
@@ -101,11 +105,13 @@ def expand_tiles(
     if not {"width", "height"} <= set(rows.columns):
         raise ProjectError("tiles need the columns width and height, which a detection manifest has")
     tiles: list[dict] = []
-    for row in rows.to_dict("records"):
+    labels: list = []
+    for label, row in zip(rows.index, rows.to_dict("records"), strict=True):
         group = row.get("group")
         row |= {"parent": row["id"], "window": None, "group": row["id"] if _unknown(group) else group}
         if pd.isna(row["width"]) or pd.isna(row["height"]):
             tiles.append(row)
+            labels.append(label)
             continue
         windows = tile_windows(int(row["width"]), int(row["height"]), size=size, overlap=overlap)
         for number, window in enumerate(windows):
@@ -113,10 +119,31 @@ def expand_tiles(
             empty = not _unknown(tile.get("boxes")) and not len(tile["boxes"])
             if keep_empty or not empty or row.get("split") == "test":
                 tiles.append(tile)
+                labels.append(label)
     columns = [*rows.columns, *(name for name in ("group", "parent", "window") if name not in rows)]
     out = pd.DataFrame({name: _series([tile[name] for tile in tiles], name) for name in columns})
+    out.index = pd.Index(labels, dtype=rows.index.dtype)
     out.attrs = dict(rows.attrs)
     return out
+
+
+def with_sizes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `width` and `height`, Int64, read from the files' headers if absent; <NA> where unreadable."""
+    if {"width", "height"} <= set(rows.columns):
+        return rows
+    paths = rows["path"].astype(str).tolist()
+    sizes: list[tuple[int, int] | None] = [None] * len(paths)
+
+    def read(position: int) -> None:
+        with contextlib.suppress(ImageError):  # the pass over the pictures reports it
+            sizes[position] = read_size(paths[position])
+
+    parallel(read, len(paths), what="image sizes", closing=lambda: "for tiles")
+    sides = {
+        name: pd.array([pd.NA if size is None else size[axis] for size in sizes], dtype="Int64")
+        for axis, name in enumerate(("height", "width"))
+    }
+    return rows.assign(**sides)
 
 
 def _series(values: list, name: str) -> pd.Series:

@@ -156,9 +156,9 @@ def build_augmentation(
 class Augmentation:
     """A seeded Albumentations pipeline: the same `key` and picture give the same result in any process.
 
-    `mixes` says whether it has steps that need other pictures (`src.data.mosaic`): then only `scene` runs all
-    of it. An object is dropped where less than `min_visible` of it, a share, or `min_side` canvas pixels of a
-    side are left in view.
+    `needs_boxes` names the steps, if any, that only `scene` can run: those that mix pictures
+    (`src.data.mosaic`) and crops that look at boxes. An object is dropped where less than `min_visible` of it,
+    a share, or `min_side` canvas pixels of a side are left in view.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Augmentation:
             self._steps += [(name, step) for (name, _, _), step in zip(named, steps, strict=True)]
             self._stages.append(compose(library, steps, **self._limits))
             self._stages[-1].set_random_state(self._generator, self._random)
-        self.mixes = any(isinstance(stage, Mixing) for stage in self._stages)
+        self.needs_boxes = [entry["name"] for entry in self._config if is_mixing_entry(entry)]
         self._check(with_boxes=False)
 
     def __call__(self, *, key: int, **targets: Any) -> dict[str, Any]:
@@ -263,23 +263,29 @@ class Augmentation:
     def _check(self, *, with_boxes: bool) -> None:
         """Apply each transform to a grey picture: a config that cannot work fails now, not in a worker."""
         height, width = size = (self._spec.height, self._spec.width)
-        image, extra = np.full((*size, 3), 128, np.uint8), {"mask": np.zeros(size, np.uint8)}
-        if with_boxes:
-            extra = {"bboxes": np.array([[0.25, 0.25, 0.75, 0.75, 1, 0]], np.float32)}
+        image, mask = np.full((*size, 3), 128, np.uint8), np.zeros(size, np.uint8)
+        boxes = np.array([[0.25, 0.25, 0.75, 0.75, 1, 0]], np.float32)
         for name, step in self._steps:
             draws = 1 if height == width else 12  # only some quarter turns swap the sides
             for key in range(draws):
                 self._seed(key)
+                extra = {"bboxes": boxes.copy()} if with_boxes or name in self.needs_boxes else {"mask": mask.copy()}
                 try:
-                    copies = {k: v.copy() for k, v in extra.items()}
-                    result = step(image=image.copy(), force_apply=True, **copies)["image"]
+                    result = step(image=image.copy(), force_apply=True, **extra)["image"]
                 except Exception as error:  # a library's own words on a value that its schema let through
-                    what = "with boxes" if with_boxes else ""
-                    raise ProjectError(f"augment: {name} cannot be applied{what and ' '}{what}: {error}") from error
+                    if isinstance(error, KeyError) and error.args == ("bboxes",) and "bboxes" not in extra:
+                        self.needs_boxes.append(name)
+                        continue
+                    when = "cannot be applied with boxes" if with_boxes else "cannot be applied"
+                    raise ProjectError(f"augment: {name} {when}: {error}") from error
                 if result.dtype != np.uint8 or (result.shape[:2] == size[::-1] and height != width):
                     self._wrong_result(result, name)
-        if not with_boxes:
-            self(key=0, image=image, **extra)
+        if with_boxes:
+            regions = np.float32([1]), np.empty(0, np.int64), (0, 0, width, height)
+            scale = np.array([width, height] * 2, np.float32)
+            self.scene(Scene(image, boxes[:, :4] * scale, np.zeros(1, np.int64), *regions), key=0)
+        elif not self.needs_boxes:
+            self(key=0, image=image, mask=mask)
 
     def _wrong_result(self, image: np.ndarray, name: str) -> None:
         raise ProjectError(
