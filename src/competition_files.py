@@ -60,10 +60,8 @@ def _object_columns(spec: Competition, part: str, *, file: str | None) -> list[t
     table = getattr(spec.data, part)
     if table is None or table.file != file:
         return []
-    columns = table.columns or ()
-    pairs = [(f"data.{part}.columns", name) for name in (columns.values() if part == "counts" else columns)]
-    pairs += [(f"data.{part}.{name}", getattr(table, name, None)) for name in ("id", "label", "count")]
-    return [(key, column) for key, column in pairs if column is not None]
+    named = {table.id: "id", getattr(table, "label", None): "label", getattr(table, "count", None): "count"}
+    return [(f"data.{part}.{named.get(column, 'columns')}", column) for column in (table.id, *table.needed())]
 
 
 def _check_annotated(spec: Competition) -> None:

@@ -64,6 +64,10 @@ class BoxTable:
     format: str = "columns"
     empty: tuple[str, ...] = ()
 
+    def needed(self) -> list[str]:
+        """The columns that a table of these boxes has, beside the id."""
+        return [*self.columns, *([self.label] if self.label is not None else [])]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CountTable:
@@ -77,6 +81,10 @@ class CountTable:
     columns: dict[str, str] | None = None
     label: str | None = None
     count: str | None = None
+
+    def needed(self) -> list[str]:
+        """The columns that a table of these counts has, beside the id."""
+        return list(self.columns.values()) if self.columns is not None else [self.label, self.count]
 
 
 @dataclass(frozen=True, kw_only=True)

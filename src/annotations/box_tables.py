@@ -50,11 +50,6 @@ def read_boxes(table: pd.DataFrame, spec: BoxTable, name: str, *, one_class: str
     return marks
 
 
-def box_columns(spec: BoxTable) -> list[str]:
-    """The columns that a table of these boxes has, beside the id."""
-    return [*spec.columns, *([spec.label] if spec.label is not None else [])]
-
-
 def table_name(path: Path, root: Path) -> str:
     """A table's name in messages: relative to the root where it lies below it."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

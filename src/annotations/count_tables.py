@@ -40,11 +40,6 @@ def read_counts(table: pd.DataFrame, spec: CountTable, name: str) -> dict[str, d
     return found
 
 
-def count_columns(spec: CountTable) -> list[str]:
-    """The columns that a table of these counts has, beside the id."""
-    return list(spec.columns.values()) if spec.columns is not None else [spec.label, spec.count]
-
-
 def _count(text: str, column: str, source: str) -> int:
     text = text.strip()
     if text.lower() in NOTHING:

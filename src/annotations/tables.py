@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.annotations.box_tables import box_columns, read_boxes, table_name
+from src.annotations.box_tables import read_boxes, table_name
 from src.annotations.classes import ONE_CLASS, Vocabulary, given_vocabulary
-from src.annotations.count_tables import count_columns, read_counts
+from src.annotations.count_tables import read_counts
 from src.annotations.reading import Marks, Reading
 from src.competition import Competition
 from src.data_spec import CountTable
@@ -75,7 +75,7 @@ def read_answers(spec: Competition, rows: Rows, classes: Vocabulary) -> Reading 
     table, name = read_table(spec.solution), table_name(spec.solution, spec.root)
     reading = Reading([None] * len(rows.ids), vocabulary=classes)
     header = list(table.columns)
-    if data.boxes is not None and set(box_columns(data.boxes)) <= set(header):
+    if data.boxes is not None and set(data.boxes.needed()) <= set(header):
         boxes = replace(data.boxes, id=_id_column(spec, header, data.boxes.id))
         found = read_boxes(table, boxes, name, one_class=classes.names[0])
         _check_answered(spec, found, rows)
@@ -84,8 +84,8 @@ def read_answers(spec: Competition, rows: Rows, classes: Vocabulary) -> Reading 
         return reading
     counts = _solution_counts(spec, header, classes)
     if counts is None:
-        wanted = [", ".join(box_columns(data.boxes))] if data.boxes is not None else []
-        wanted += [", ".join(count_columns(data.counts))] if data.counts is not None else []
+        wanted = [", ".join(data.boxes.needed())] if data.boxes is not None else []
+        wanted += [", ".join(data.counts.needed())] if data.counts is not None else []
         raise spec.error(
             "solution", f"{name} has the columns {', '.join(header)}, and needs an id with {' or with '.join(wanted)}."
         )
@@ -158,7 +158,7 @@ def _tags(spec: Competition, rows: Rows, given: Vocabulary | None) -> list[list[
 def _solution_counts(spec: Competition, header: list[str], classes: Vocabulary) -> CountTable | None:
     """How to read a solution of counts: by data.counts, or as a submission with a column a class or one for all."""
     counts, columns = spec.data.counts, spec.submission.columns
-    if counts is not None and set(count_columns(counts)) <= set(header):
+    if counts is not None and set(counts.needed()) <= set(header):
         return replace(counts, id=_id_column(spec, header, counts.id))
     wide = {name: columns.get(name, name) for name in classes.names}
     if len(classes.names) == 1 and columns.get("value") in header:
