@@ -259,3 +259,156 @@ def test_loading_needs_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=repository, env=dict(os.environ), capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+# detection ---------------------------------------------------------------------------------------------------
+
+BOXES = {"file": "boxes.csv", "label": "label", "columns": ["x1", "y1", "x2", "y2"]}
+DETECTION = {
+    "task": "detection",
+    "data": {
+        "layout": "csv",
+        "train": "train.csv",
+        "test": "test.csv",
+        "id": "id",
+        "path": "file",
+        "boxes": BOXES,
+        "counts": {"file": "counts.csv", "columns": ["사과", "컵"]},
+        "classes": ["사과", "컵"],
+    },
+    "sample_submission": DROP,
+    "solution": DROP,
+    "metric": "map50",
+    "submission": {"format": "prediction_string", "columns": {"id": "id", "value": "PredictionString"}},
+}
+
+
+@pytest.fixture
+def objects(root: Path) -> Path:
+    (root / "boxes.csv").write_text("id,label,x1,y1,x2,y2\n")
+    (root / "counts.csv").write_text("id,사과,컵\n")
+    return root
+
+
+def load_objects(root: Path, /, **changes):
+    """As `load`, from DETECTION."""
+    config = copy.deepcopy(DETECTION)
+    whole = {key: value for key, value in changes.items() if "__" not in key}
+    nested = {key: value for key, value in changes.items() if "__" in key}
+    return load(root, **(config | whole), **nested)
+
+
+def test_a_spec_of_boxes_and_counts(objects: Path) -> None:
+    spec = load_objects(objects)
+    boxes, counts = spec.data.boxes, spec.data.counts
+    assert (boxes.file, boxes.id, boxes.label, boxes.columns) == ("boxes.csv", "id", "label", ("x1", "y1", "x2", "y2"))
+    assert (boxes.convention, boxes.normalized, boxes.format, boxes.empty) == ("xyxy", False, "columns", ())
+    assert (counts.file, counts.id, counts.columns) == ("counts.csv", "id", {"사과": "사과", "컵": "컵"})
+    assert (spec.data.classes, spec.data.class_ids, spec.submission.options) == (("사과", "컵"), None, {})
+
+
+def test_classes_are_composed_and_may_have_numbers(objects: Path) -> None:
+    import unicodedata
+
+    names = {"3": unicodedata.normalize("NFD", "사과"), 7: " 컵 "}
+    data = load_objects(objects, data__classes=names).data
+    assert (data.classes, data.class_ids) == (("사과", "컵"), (3, 7))
+
+
+@pytest.mark.parametrize(
+    ("form", "columns", "sample"),
+    [
+        ("counts", {"id": "test_id"}, "test_id,사과,컵"),
+        ("counts", {"id": "id", "컵": "cups"}, "id,cups,사과"),
+        ("count_long", {"id": "id", "value": "n"}, "id,n"),
+        ("rle", {"id": "id", "value": "mask"}, "id,mask"),
+        ("coco", None, None),
+    ],
+)
+def test_headers_of_the_formats(objects: Path, form: str, columns: dict | None, sample: str | None) -> None:
+    if sample is not None:
+        (objects / "sample.csv").write_text(sample + "\n")
+    submission = {"format": form, "columns": columns}
+    spec = load_objects(objects, submission=submission, sample_submission="sample.csv" if sample else None)
+    assert spec.submission.columns == (columns or {})
+    if form == "counts":
+        (objects / "sample.csv").write_text("id,apple,cup\n")
+        with pytest.raises(ProjectError, match=r"submission\.columns: .*the columns id, apple, cup.*a pair for each"):
+            load_objects(objects, submission=submission, sample_submission="sample.csv")
+
+
+def test_a_sample_submission_of_json(objects: Path) -> None:
+    (objects / "sample.json").write_text("[]")
+    spec = load_objects(objects, submission={"format": "coco"}, sample_submission="sample.json")
+    assert spec.submission.sample == objects / "sample.json"
+
+
+FOLDER = {"layout": "voc", "train": "images", "test": "images/x"}
+OBJECT_MISTAKES = [
+    ({"data__boxes__columns": ["x1", "y1", "x2"]}, ["data.boxes.columns: expected four columns, or one", "found 3"]),
+    ({"data__boxes__columns": ["x1", "x1", "x2", "y2"]}, ["data.boxes.columns: expected four columns"]),
+    ({"data__boxes__columns": ["x", "y1", "x2", "y2"]}, ["data.boxes.columns:", "boxes.csv has no column 'x'"]),
+    ({"data__boxes__label": "lable"}, ["data.boxes.label:", "Did you mean 'label'?"]),
+    ({"data__boxes__id": "image"}, ["data.boxes.id:", "no column 'image'"]),
+    ({"data__boxes__file": "box.csv"}, ["data.boxes.file:", "box.csv does not exist", "Did you mean 'boxes.csv'?"]),
+    ({"data__boxes__file": None}, ["data.boxes.columns:", "train.csv has no column 'x1'"]),
+    ({"data__boxes__file": "../b.csv"}, ["data.boxes.file: '../b.csv' leaves the root"]),
+    ({"data__boxes__convention": "xyhw"}, ["data.boxes.convention: 'xyhw' is not one of", "Did you mean 'xywh'?"]),
+    ({"data__boxes__colums": ["x"]}, ["data.boxes.colums: unknown key", "Did you mean 'columns'?"]),
+    ({"data__boxes__format": "prediction_string"}, ["data.boxes.columns: the format prediction_string needs one"]),
+    ({"data__counts__columns": DROP}, ["data.counts.columns: not given", "{label: class, count: count}"]),
+    ({"data__counts__label": "class"}, ["data.counts.label: is for one row a class"]),
+    ({"data__counts__columns": ["사과", "cup"]}, ["data.counts.columns:", "counts.csv has no column 'cup'"]),
+    ({"data__classes": ["a", "a"]}, ["data.classes: 'a' is named twice"]),
+    ({"data__classes": "classes.csv"}, ["data.classes: 'classes.csv' has none of the suffixes .txt"]),
+    ({"data__classes": "classes.txt"}, ["data.classes:", "classes.txt does not exist"]),
+    ({"data__classes": {"a": "b"}}, ["data.classes: 'a' is no number"]),
+    ({"data__target": "label"}, ["data.target: the task detection does not use it"]),
+    ({"data__tags": "tags"}, ["data.tags:", "train.csv has no column 'tags'"]),
+    ({"data__annotations": "x"}, ["data.annotations: the layout csv does not use it"]),
+    ({"data__layout": "mvtec"}, ["data.layout: 'mvtec' is not a layout of the task detection", "csv, coco, voc, yolo"]),
+    ({"metric": "auroc"}, ["metric: 'auroc' is for the task anomaly. For detection: ", "map50"]),
+    ({"data__boxes": None}, ["metric: 'map50' compares boxes, and the data give counts alone", "count_mae"]),
+    ({"data__boxes": None, "data__counts": None}, ["data.boxes: not given", "data.counts"]),
+    ({"submission__options": {"oder": "x"}}, ["submission.options.oder: the format 'prediction_string' has no such"]),
+    ({"submission__options": "x"}, ["submission.options: expected keys with values, found the text 'x'"]),
+    ({"submission": {"format": "counts", "columns": {"컵": "n"}}}, ["submission.columns: the format 'counts' needs"]),
+    (
+        {"submission": {"format": "counts", "columns": {"id": "id", "컴": "n"}}},
+        ["submission.columns.컴: no class of that name", "Classes: 사과, 컵"],
+    ),
+    ({"data": FOLDER}, ["data.test: the folders 'images' and 'images/x' lie in one another"]),
+    ({"data": FOLDER | {"test": "test", "id": "id"}}, ["data.id: 'id' is not one of stem, file_name"]),
+    ({"data": FOLDER | {"test": "train.csv"}}, ["data.test:", "train.csv is a file, and a folder is needed"]),
+    ({"data": FOLDER | {"test": "a.txt"}}, ["data.test:", "a.txt does not exist"]),
+    (
+        {"data": {"layout": "coco", "train": "images", "test": "b"}},
+        ["data.train:", "is a folder, and a file is needed"],
+    ),
+    ({"data": {"layout": "coco", "train": "train.csv", "test": "test.csv", "images": "{split}"}}, ["data.images:"]),
+    ({"data": {"layout": "yolo", "train": "images"}}, ["data.test: not given"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "texts"), OBJECT_MISTAKES, ids=[str(c)[:60] for c, _ in OBJECT_MISTAKES])
+def test_a_mistake_in_a_spec_of_objects(objects: Path, changes: dict, texts: list[str]) -> None:
+    with pytest.raises(ProjectError) as caught:
+        load_objects(objects, **changes)
+    message = str(caught.value)
+    assert message.startswith("conf/competition/mine.yaml: ")
+    for text in texts:
+        assert text in message
+
+
+def test_anomaly_does_not_take_objects(root: Path) -> None:
+    with pytest.raises(ProjectError, match=r"data\.boxes: the task anomaly does not use it"):
+        load(root, data__boxes=BOXES)
+    with pytest.raises(ProjectError, match=r"metric: 'map50' is for the task detection\. For anomaly: auroc"):
+        load(root, metric="map50")
+
+
+def test_boxes_csv_works_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("id\n007\n")
+    (tmp_path / "test.csv").write_text("id\n008\n")
+    (tmp_path / "boxes.csv").write_text("id,label,x1,y1,x2,y2\n007,a,1,1,2,2\n")
+    assert read_competition("boxes_csv", {"root": str(tmp_path)}).data.boxes.convention == "xyxy"

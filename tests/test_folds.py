@@ -224,3 +224,55 @@ def test_the_hash_follows_the_folds() -> None:
     assert fold_hash(manifest, folds) == fold_hash(manifest, folds.iloc[::-1])
     assert fold_hash(manifest, folds) != fold_hash(manifest, (folds + 1) % 3)
     assert len(fold_hash(manifest, folds)) == 64
+
+
+# detection ---------------------------------------------------------------------------------------------------
+
+
+def objects_manifest(images: list[list[int] | None], groups: list[str | None] | None = None) -> pd.DataFrame:
+    """A detection manifest whose images have these labels; None: unknown."""
+    manifest = make_manifest([None] * len(images), groups)
+    classes = 1 + max((label for labels in images if labels for label in labels), default=0)
+    rows = [*images, *[None] * (len(manifest) - len(images))]
+    counts = [None if row is None else np.bincount(np.array(row, np.int64), minlength=classes) for row in rows]
+    tags = [None if row is None else np.unique(np.array(row, np.int64)) for row in rows]
+    return manifest.assign(counts=pd.Series(counts, dtype=object), tags=pd.Series(tags, dtype=object))
+
+
+def shares(manifest: pd.DataFrame, folds: pd.Series, chosen: list[bool]) -> list[int]:
+    """How many of the chosen training images are in each fold."""
+    return folds[np.array(chosen)].value_counts().reindex(range(folds.max() + 1), fill_value=0).tolist()
+
+
+def test_rare_classes_full_and_empty_images_are_in_every_fold() -> None:
+    images = [[0]] * 40 + [[0] * 9] * 20 + [[0, 0, 1]] * 8 + [[]] * 12
+    order = np.random.default_rng(0).permutation(len(images))
+    images = [images[row] for row in order]
+    for one_class in (True, False):  # detection has no normal images: it says nothing
+        manifest = objects_manifest(images)
+        folds = draw(manifest, 4, one_class=one_class)
+        assert shares(manifest, folds, [1 in labels for labels in images]) == [2] * 4
+        assert shares(manifest, folds, [not labels for labels in images]) == [3] * 4
+        assert shares(manifest, folds, [len(labels) == 9 for labels in images]) == [5] * 4
+        held = draw(manifest, 1, holdout=0.25, one_class=one_class)
+        assert (held == 0).sum() == 20
+        for chosen, number in (([1 in r for r in images], 2), ([not r for r in images], 3)):
+            assert (held[np.array(chosen)] == 0).sum() == number
+
+
+def test_a_class_in_two_images_is_in_two_folds() -> None:
+    images = [[0]] * 30 + [[0, 0, 0, 1], [0, 1]]
+    manifest = objects_manifest(images)
+    for seed in range(5):
+        assert sorted(shares(manifest, draw(manifest, 2, seed=seed), [1 in labels for labels in images])) == [1, 1]
+
+
+def test_groups_and_unknown_images_of_detection() -> None:
+    images = [[0], [0, 1], None, []] * 10
+    groups = [f"scene {row // 2}" for row in range(40)]
+    manifest = objects_manifest(images, groups)
+    for folds in (draw(manifest, 5), draw(manifest, 1)):
+        assert (folds.groupby(manifest.loc[folds.index, "group"]).nunique() == 1).all()
+    assert set(draw(manifest, 5)) == set(range(5))
+    with pytest.raises(ProjectError, match="folds=5 needs at least 5 training images, and there are 3"):
+        draw(objects_manifest([[0], [1], []]), 5)
