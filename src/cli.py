@@ -20,11 +20,11 @@ def expand_arguments(arguments: list[str]) -> list[str]:
     """Give the short forms their full names: `model=padim` becomes `model=anomaly/padim` for task=anomaly.
 
     A comma list (`model=padim,patchcore`, with -m) is expanded name by name. Names that match no shipped file are left
-    alone, so that the composer reports them.
+    alone, so that the composer reports them. Korean and spaced values are quoted.
     """
     task = next((a.split("=", 1)[1] for a in arguments if a.startswith("task=")), None)
     if task not in TASKS:
-        return arguments
+        return [_quoted(argument) for argument in arguments]
     folder = CONF / "model" / task
 
     def full(name: str) -> str:
@@ -38,8 +38,17 @@ def expand_arguments(arguments: list[str]) -> list[str]:
         elif key == "model" and equals and not value.startswith(("{", "[")):
             value = ",".join(full(name) for name in value.split(","))
             argument = f"model={value}"
-        expanded.append(argument)
+        expanded.append(_quoted(argument))
     return expanded
+
+
+def _quoted(argument: str) -> str:
+    """A value with Korean letters or spaces in the quotes that Hydra's grammar wants and the shell took away."""
+    key, equals, value = argument.partition("=")
+    plain = not value.startswith(("'", '"', "[", "{", "${"))
+    if not (equals and plain and re.search(r"[^\x21-\x7e]", value)):
+        return argument
+    return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def command(config_name: str, function: Callable[[dict[str, Any]], Any], *, usage: str) -> None:

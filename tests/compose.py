@@ -83,7 +83,7 @@ def on_competition(root: Path, outputs: Path) -> list[str]:
 DETECTION_CLASSES = ("네모", "원")
 TINY_DETECTOR = (
     "model=compact", "model.backbone=resnet10t", "model.weights=random", "model.image_size=64", "model.width=16",
-    "model.depth=1", "model.lr=0.003", "model.max_epochs=2", "data.batch_size=4",
+    "model.depth=1", "model.lr=0.003", "model.max_epochs=2", "model.score_floor=0.001", "data.batch_size=4",
 )  # fmt: skip
 
 
@@ -130,6 +130,6 @@ def on_detection(root: Path, outputs: Path) -> list[str]:
     """Overrides that run the tiny competition of boxes with the sample's spec."""
     return [
         "task=detection", f"competition.root='{root}'", "competition.bundled=false", "competition.data.group=null",
-        "competition.data.classes=[네모,원]", f"outputs='{outputs}'", "logger=csv", "data.num_workers=0",
+        "competition.data.classes=['네모','원']", f"outputs='{outputs}'", "logger=csv", "data.num_workers=0",
         "trainer.progress=false",
     ]  # fmt: skip

@@ -87,10 +87,8 @@ def test_counts_are_submitted_where_the_competition_counts(finished, tmp_path: P
     table.insert(0, "id", ids)
     table.to_csv(root / "solution_counts.csv", index=False)
     table.assign(**dict.fromkeys(DETECTION_CLASSES, 0)).to_csv(root / "sample_submission_counts.csv", index=False)
-    config = compose(
-        "train", *on_detection(root, tmp_path), *TINY_DETECTOR, "competition=sample_counting", "run=counts",
-        "competition.submission.columns={id: id, 네모: 네모, 원: 원}",
-    )  # fmt: skip
+    overrides = (*on_detection(root, tmp_path), *TINY_DETECTOR, "competition=sample_counting", "run=counts")
+    config = compose("train", *overrides, "competition.data.counts=null")
     result = train(config)
     table = pd.read_csv(result.submission, dtype={"id": str})
     assert list(table.columns) == ["id", *DETECTION_CLASSES] and table["id"].tolist() == ids

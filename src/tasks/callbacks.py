@@ -88,12 +88,10 @@ class MovingAverage(WeightAveraging):
     def _average(self, averaged: Any, current: Any, updates: Any) -> None:
         done = int(updates)
         decay = min(self.decay, (1 + done) / (10 + done))
-        pairs = list(zip(averaged, current, strict=True))
-        floats = [(a, c) for a, c in pairs if torch.is_floating_point(a)]
-        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - decay)
-        for a, c in pairs:
-            if not torch.is_floating_point(a):
-                a.copy_(c)
+        if torch.is_floating_point(averaged[0]):  # torch groups them by kind
+            torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
+        else:
+            torch._foreach_copy_(list(averaged), list(current))  # counters of batches
 
 
 def progress_bar(enabled: bool, interactive: bool) -> Callback | None:
