@@ -1,10 +1,10 @@
 """The lexicon's rows: what a Korean noun is called in English, how it is counted, what it is a kind of.
 
-The rows stand in data/<category>.tsv, one subject a file, written for this project. Columns: korean (the lemma), english
-(terms for a detector, the first is used in prompts, the rest are read too), synonyms, counters (the first is the usual
-one), broader (the English term of the row that this is a kind of). categories.tsv names the subjects; homographs.tsv
-says which words have several meanings and what around them tells which; english.tsv says which row an English term
-belongs to when two rows list it. To extend the lexicon, add a row to the file of its subject.
+The rows stand in data/<category>.tsv, one subject a file, written for this project. Columns: korean (the lemma),
+english (terms for a detector, the first is used in prompts, the rest are read too), synonyms, counters (the first is
+the usual one), broader (the English term of the row that this is a kind of). categories.tsv names the subjects;
+homographs.tsv says which words have several meanings and what around them tells which; english.tsv says which row an
+English term belongs to when two rows list it. To extend the lexicon, add a row to the file of its subject.
 """
 
 from __future__ import annotations

@@ -63,4 +63,8 @@ def english_of(name: str) -> list[str]:
     from src.lexicon.query import parse_query
 
     targets = parse_query(name).targets
-    return list(targets[0].english) if len(targets) == 1 and targets[0].source in ("lexicon", "compound", "english") else []
+    return (
+        list(targets[0].english)
+        if len(targets) == 1 and targets[0].source in ("lexicon", "compound", "english")
+        else []
+    )

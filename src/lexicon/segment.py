@@ -63,15 +63,14 @@ def forms() -> dict[str, tuple[Form, ...]]:
         key = korean.replace(" ", "")
         # a material or a colour that is a noun as well is cheap only before another noun (see _edge)
         add(key, Form("A", 0.9 if len(key) > 1 else 1.2, kind, english, _breaks(korean)))
-    for word, (role, shape) in grammar.particle_forms().items():
+    for word, (role, shape) in grammar.particles().items():
         add(word, Form("J", 0.2 if len(word) == 1 else 0.25, role, shape))
-    for word, number in grammar.number_forms().items():
-        add(word, Form("D", 0.4, "native" if word in grammar.UNITS or word in "서석너넉스무" else "whole", number))
+    for word, (number, bound) in grammar.numbers().items():
+        add(word, Form("D", 0.4, "native" if bound else "whole", number))
     add("몇", Form("D", 0.2, "count"))
-    counters = {c for entry in words.entries for c in entry.counters} | set(grammar.EXTRA_COUNTERS)
-    for word, counter in grammar.counter_forms(counters).items():
+    for word, counter in grammar.counters({c for entry in words.entries for c in entry.counters}).items():
         add(word, Form("C", 0.2, "contracted" if word != counter else "", counter))
-    for word, found in grammar.function_forms().items():
+    for word, found in grammar.functions().items():
         for kind, cost, tag in found:
             add(word, Form(kind, cost, tag))
     return {word: tuple(found) for word, found in table.items()}
@@ -140,7 +139,11 @@ def _search(units: Units) -> list[Token]:
                 if edge is None:
                     continue
                 total = cost + piece_cost + edge
-                key = piece.kind if piece.kind != "F" or piece.tag not in ("number", "scene", "place", "each") else "Fn"
+                key = (
+                    piece.kind
+                    if piece.kind != "F" or piece.tag not in ("number", "scene", "place", "each", "thing", "list")
+                    else "Fn"
+                )
                 if piece.kind == "C" and piece.tag == "contracted":
                     key = "F"
                 if piece.kind == "D":
@@ -192,7 +195,9 @@ def _pieces(units: Units, i: int) -> list[tuple[Token, float]]:
             found.append((Token(form.kind, word, i, j + 1, form.tag, form.value, spaced[i], entries), cost))
         contracted = _contracted(word, j + 1 == n or spaced[j + 1])
         if contracted and not crossing:
-            found.append((Token("N", contracted, i, j + 1, "contracted", None, spaced[i], lexicon().korean[contracted]), 1.6))
+            found.append(
+                (Token("N", contracted, i, j + 1, "contracted", None, spaced[i], lexicon().korean[contracted]), 1.6)
+            )
         if not is_syllable(text[j]) and j > i:
             break
     found.append((Token("U", unit, i, i + 1, "", None, spaced[i]), 0.9))
@@ -243,7 +248,9 @@ def _edge(state: str, piece: Token, units: Units) -> float | None:
         return glued + (1.0 if glued and single else 0.0) + (0.6 if state in ("D", "Dn") else 0.0)
     if kind == "A":
         # a material or colour is an attribute only where a noun follows it at once
-        follows = piece.end < len(units.text) and (is_syllable(units.text[piece.end]) or units.text[piece.end].isalpha())
+        follows = piece.end < len(units.text) and (
+            is_syllable(units.text[piece.end]) or units.text[piece.end].isalpha()
+        )
         if not follows or piece.end in units.commas:
             return None
         return glued + (0.25 if piece.tag == "material" else 0.0)
@@ -262,18 +269,18 @@ def _particle_edge(state: str, piece: Token, units: Units) -> float | None:
     cost = 0.0 if ends else 0.35
     if piece.spaced:
         # a particle torn from its noun by a space
-        if not ends or piece.tag in (grammar.OTHER, grammar.COPULA):
+        if not ends or piece.tag in ("other", "copula"):
             return None
         cost += 0.7
-    if piece.tag == grammar.PLURAL:
+    if piece.tag == "plural":
         cost -= 0.3
     before = units.text[i - 1]
     if piece.value and is_syllable(before) and (piece.value > 0) != bool(final_of(before)):
         cost += 1.0
     if state == "J":
         cost += 0.15
-    if state == "U" and piece.tag == grammar.COPULA:
+    if state == "U" and piece.tag == "copula":
         cost += 0.6
-    if state == "Fn" and piece.tag == grammar.PLURAL:
+    if state == "Fn" and piece.tag == "plural":
         return None
     return cost

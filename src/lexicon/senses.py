@@ -9,10 +9,13 @@ from src.lexicon.entries import Entry, Sense, lexicon
 COUNTER_WEIGHT, GENERAL_WEIGHT, CUE_WEIGHT = 3.0, 1.0, 1.5
 DECIDED = 1.0  # a meaning is settled when it leads by this much
 GENERAL = "개"  # counts nearly anything, so it says little
+# what these hold is eaten or drunk, whatever the row lists
+CONTAINERS = frozenset(("상자", "박스", "봉지", "접시", "그릇", "바구니", "통", "팩", "컵", "잔", "병", "캔", "조각"))
+EDIBLE = frozenset(("fruits", "vegetables", "food", "drinks"))
 
 
 def senses_of(word: str) -> tuple[Sense, ...]:
-    """Every meaning of a word (spelled without spaces), likeliest first; one meaning where it has one, () if unknown."""
+    """Every meaning of a word (spelled without spaces), likeliest first; () for an unknown word."""
     known = lexicon()
     if word in known.senses:
         return known.senses[word]
@@ -31,7 +34,8 @@ def ranked(senses: Iterable[Sense], counter: str | None, around: str) -> tuple[l
         score = sum(CUE_WEIGHT for cue in sense.cues if cue and cue in around)
         if counter:
             weight = GENERAL_WEIGHT if counter == GENERAL else COUNTER_WEIGHT
-            score += weight if counter in sense.counters else -weight
+            held = counter in CONTAINERS and sense.entry is not None and sense.entry.category in EDIBLE
+            score += weight if counter in sense.counters or held else -weight
         scored.append((-score, order, sense))
     scored.sort(key=lambda item: item[:2])
     settled = len(scored) < 2 or scored[1][0] - scored[0][0] >= DECIDED
@@ -44,7 +48,7 @@ def is_kind_of(entry: Entry, term: str) -> bool:
 
 
 def broader_terms(entry: Entry) -> list[str]:
-    """The English terms that an entry is a kind of, nearest first (골든리트리버: dog, animal), its subject's word last."""
+    """The English terms that an entry is a kind of, nearest first, its subject's word last (진돗개: dog, animal)."""
     known = lexicon()
     terms: list[str] = []
     step: Entry | None = entry

@@ -26,7 +26,7 @@ def limit(word: str) -> float:
 
 
 def correct(word: str) -> tuple[str, float] | None:
-    """(the known word, its cost) that an unknown word is a slip of, or None when none is near or two are equally near."""
+    """(the known word, the cost) of an unknown word that is a slip; None when none is near or two are equally near."""
     return _correct(word)
 
 
@@ -68,7 +68,13 @@ def distance(one: str, other: str) -> float:
         for j in range(1, len(other) + 1):
             change = _change(one[i - 1], other[j - 1])
             best = min(rows[i - 1][j] + INSERT, rows[i][j - 1] + INSERT, rows[i - 1][j - 1] + change)
-            if i > 1 and j > 1 and one[i - 1] == other[j - 2] and one[i - 2] == other[j - 1] and one[i - 1] != one[i - 2]:
+            if (
+                i > 1
+                and j > 1
+                and one[i - 1] == other[j - 2]
+                and one[i - 2] == other[j - 1]
+                and one[i - 1] != one[i - 2]
+            ):
                 best = min(best, rows[i - 2][j - 2] + SWAP)
             rows[i][j] = best
     return rows[-1][-1]
@@ -92,7 +98,7 @@ def _shorter(keys: str, drops: int) -> set[str]:
 
 @lru_cache(maxsize=1)
 def _index() -> dict[str, tuple[str, ...]]:
-    """Keystrokes of known words, whole and with one key (two in long words) left out → the words. Built on first need."""
+    """Keystrokes of known words, whole and with one key left out → the words. Built on first need."""
     index: dict[str, list[str]] = defaultdict(list)
     for word in lexicon().korean:
         if limit(word) <= 0:
