@@ -42,8 +42,11 @@ def clean_boxes(
     ignored = np.zeros(len(boxes), bool) if ignored is None else np.asarray(ignored, dtype=bool).reshape(-1)
     if not len(boxes) == len(labels) == len(ignored):
         raise ValueError(f"{len(boxes)} boxes, {len(labels)} labels, {len(ignored)} ignored flags")
+    limit = np.array([width if width is not None else np.inf, height if height is not None else np.inf])
     keep = np.ones(len(boxes), bool)
     problems: list[dict[str, Any]] = []
+    if _fit(boxes, limit) and not _repeated(boxes, labels, ignored, keep).any():
+        return boxes, labels, ignored, problems  # nearly always so, and large sets have many images
 
     def report(index: int, problem: str, action: str) -> None:
         source = sources[index] if sources is not None else f"box {index + 1}"
@@ -62,7 +65,6 @@ def clean_boxes(
         report(index, f"corners in the wrong order: {shown(given[index])}", "swapped")
     boxes = np.concatenate([low, high], axis=1)
     set_aside((high - low < THINNEST).any(axis=1), "no area")
-    limit = np.array([width if width is not None else np.inf, height if height is not None else np.inf])
     picture = f" (the picture is {width}×{height})" if width is not None and height is not None else ""
     inside_low, inside_high = np.clip(low, 0, limit), np.clip(high, 0, limit)
     set_aside((inside_high - inside_low < THINNEST).any(axis=1), f"outside the picture{picture}")
@@ -75,13 +77,20 @@ def clean_boxes(
     return boxes[keep], labels[keep], ignored[keep], problems
 
 
+def _fit(boxes: np.ndarray, limit: np.ndarray) -> bool:
+    """Whether all boxes are finite, in order, inside the picture and of some area."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    return bool((low >= 0).all() and (high <= limit).all() and (high - low >= THINNEST).all() and (high < np.inf).all())
+
+
 def _repeated(boxes: np.ndarray, labels: np.ndarray, ignored: np.ndarray, keep: np.ndarray) -> np.ndarray:
     seen: set[tuple] = set()
     repeated = np.zeros(len(boxes), bool)
-    for index in np.flatnonzero(keep):
-        key = (int(labels[index]), bool(ignored[index]), *np.round(boxes[index], 6).tolist())
-        repeated[index] = key in seen
-        seen.add(key)
+    keys = zip(labels.tolist(), ignored.tolist(), map(tuple, np.round(boxes, 6).tolist()), strict=True)
+    for index, key in enumerate(keys):
+        repeated[index] = keep[index] and key in seen
+        if keep[index]:
+            seen.add(key)
     return repeated
 
 
