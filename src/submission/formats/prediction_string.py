@@ -1,6 +1,6 @@
 """`prediction_string`: all boxes of an image as tokens in one cell, in the variants that competitions ask for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -61,9 +61,10 @@ class PredictionString(Format):
             raise ProjectError("submission.options.order: it has no label, and the competition has several classes.")
         parts = [_placed(name, value, context) for name, value in zip(ids, values, strict=True)]
         scores = iter(shortest(np.concatenate([found.scores for found, _ in parts] or [np.zeros(0)])))
+        numbers = iter(_texts(np.concatenate([boxes for _, boxes in parts] or [np.zeros((0, 4))]), context))
         return [
-            Row((name,), (_cell(found, list(islice(scores, len(found))), coordinates, context),))
-            for name, (found, coordinates) in zip(ids, parts, strict=True)
+            Row((name,), (_cell(found, scores, numbers, context),))
+            for name, (found, _) in zip(ids, parts, strict=True)
         ]
 
     def read(self, text: str, context: Context, image_id: str | None = None) -> Detections:
@@ -143,16 +144,24 @@ def _placed(image_id: str, value: Any, context: Context) -> tuple[Detections, np
     return found, to_convention(boxes, _convention(context))
 
 
-def _cell(found: Detections, scores: Sequence[str], coordinates: np.ndarray, context: Context) -> str:
+def _texts(boxes: np.ndarray, context: Context) -> list[str]:
+    """The texts of all coordinates, box by box."""
+    decimals, flat = _decimals(context), boxes.ravel()
+    return shortest(flat) if decimals is None else [f"{number:.{decimals}f}" for number in flat.tolist()]
+
+
+def _cell(found: Detections, scores: Iterator[str], numbers: Iterator[str], context: Context) -> str:
+    """The cell of an image; its boxes take the next texts of scores and coordinates."""
     if not len(found):
         return context.option("empty")
-    order, decimals, names = _order(context), _decimals(context), CONVENTIONS[_convention(context)]
+    names = [*(("label",) if "label" in _order(context) else ()), "score", *CONVENTIONS[_convention(context)]]
+    places = [names.index(token) for token in _order(context)]
     separator, between = _separators(context)
     rows = []
-    for label, score, numbers in zip(found.labels.tolist(), scores, coordinates, strict=True):
-        texts = shortest(numbers) if decimals is None else [f"{number:.{decimals}f}" for number in numbers]
-        tokens = {"label": context.labels.text(label), "score": score, **dict(zip(names, texts, strict=True))}
-        rows.append(separator.join(tokens[name] for name in order))
+    for label in found.labels.tolist():
+        text = (context.labels.text(label),) if "label" in names else ()
+        tokens = (*text, next(scores), *islice(numbers, 4))
+        rows.append(separator.join([tokens[place] for place in places]))
     return between.join(rows) + (" " if context.option("trailing_space") else "")
 
 
