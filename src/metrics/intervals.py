@@ -1,4 +1,4 @@
-"""How sure a measured box or count metric is: percentile intervals from resampled images."""
+"""How sure a measured box or count metric is: intervals from resampled images (Efron, 1979)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from src.metrics.matching import match_boxes
 from src.metrics.ranking import UndefinedMetric
 from src.metrics.registry import get_metric
 
-_CELLS = 4_000_000  # resamples × detections of a class handled at once; bounds memory at some 100 MB
 _RECALLS = np.linspace(0.0, 1.0, 101)  # where COCO looks at precision
 
 
@@ -59,52 +58,73 @@ def map50_interval(
     truth: Sequence[Truth],
     *,
     n_classes: int,
-    n: int = 500,
+    n: int = 200,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """(low, high) percentile bootstrap interval of COCO's mAP50 over images.
+    """(low, high) interval of COCO's mAP50: the value give or take its bootstrap standard error over images.
 
-    Detections are matched once: matching knows only its own image, so a resample changes no more than how often each
-    detection and object counts (but for equal scores, whose order COCO takes from the images'). A class that a
-    resample lacks is left out of its mean.
+    Not percentiles: a resample repeats images, which flatters the average precision of classes with few objects, so
+    that the resamples' values lie above the measured one and their percentiles may leave it out.
 
     Raises:
         UndefinedMetric: no object counts.
         ProjectError: predictions and truth differ in number, or a label is no class.
     """
+    from scipy.stats import norm
+
+    draws = _draws(len(truth), n, seed, level)
+    once = np.ones((1, len(truth)))
+    resampled = map50_of_draws(predictions, truth, np.concatenate([once, draws]), n_classes=n_classes)
+    reach = float(norm.ppf((1 + level) / 2) * np.nanstd(resampled[1:]))
+    return max(0.0, float(resampled[0]) - reach), min(1.0, float(resampled[0]) + reach)
+
+
+def map50_of_draws(
+    predictions: Sequence[Detections], truth: Sequence[Truth], draws: np.ndarray, *, n_classes: int
+) -> np.ndarray:
+    """(R,) COCO's mAP50 with each image counted draws[r, image] times; NaN where no object is left.
+
+    Detections are matched once: matching knows only its own image, so a draw changes no more than how often each
+    detection and object counts (but for equal scores, whose order COCO takes from the images'). A class that a
+    draw lacks is left out of its mean. Raises as `map50_interval` does.
+    """
+    from scipy.sparse import csr_matrix
+
     check_pairs(predictions, truth, n_classes)
     matches = match_boxes(predictions, truth, n_classes=n_classes)
-    if not matches.objects.sum():
-        raise UndefinedMetric("an interval of map50 needs objects in the truth.")
-    draws = _draws(len(truth), n, seed, level)
-    values = np.full((n, n_classes), np.nan)
-    for label in np.flatnonzero(matches.objects.sum(axis=0)):
+    present = np.flatnonzero(matches.objects.sum(axis=0))
+    if not len(present):
+        raise UndefinedMetric("map50 needs objects in the truth, and there are none that count.")
+    values = np.full((len(draws), len(present)), np.nan)
+    for column, label in enumerate(present):
         mine = (matches.labels == label) & ~matches.ignored
         # Images in order, as COCO breaks ties between equal scores.
         order = np.lexsort((matches.images[mine], -matches.scores[mine]))
-        images, right = matches.images[mine][order], matches.right[mine][order]
-        step = max(1, _CELLS // max(1, len(images)))
-        for start in range(0, n, step):
-            rows = draws[start : start + step]
-            values[start : start + step, label] = _average_precision(
-                rows[:, images], right, rows @ matches.objects[:, label]
-            )
-    keep = ~np.isnan(values).all(axis=1)
-    return _interval(np.nanmean(values[keep], axis=1), level)
+        images, right = matches.images[mine][order], np.flatnonzero(matches.right[mine][order])
+        # Precision matters where recall grows: detections are counted up to each right one.
+        until = np.searchsorted(right, np.arange(len(images)))
+        counted = until < len(right)
+        table = csr_matrix((np.ones(counted.sum()), (until[counted], images[counted])), shape=(len(right), len(truth)))
+        called = np.cumsum((table @ draws.T).T, axis=1)
+        caught = np.cumsum(draws[:, images[right]], axis=1)
+        values[:, column] = _average_precision(caught, called, draws @ matches.objects[:, label])
+    some = ~np.isnan(values).all(axis=1)
+    result = np.full(len(draws), np.nan)
+    result[some] = np.nanmean(values[some], axis=1)
+    return result
 
 
-def _average_precision(times: np.ndarray, right: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """(R,) COCO's 101-point average precision of detections, surest first, counted (R, D) times each; NaN where
-    there is none of the (R,) objects."""
-    caught, called = np.cumsum(times * right, axis=1), np.cumsum(times, axis=1)
+def _average_precision(caught: np.ndarray, called: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """(R,) COCO's 101-point average precision from right and all detections (R, K) up to each right one, surest
+    first; NaN where there is none of the (R,) objects."""
     precision = caught / np.maximum(called, 1e-12)
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = caught / np.maximum(objects, 1e-12)[:, None]
-    result = np.full(len(times), np.nan)
+    result = np.full(len(caught), np.nan)
     for row in np.flatnonzero(objects > 0):
         at = np.searchsorted(recall[row], _RECALLS, side="left")
-        result[row] = np.append(highest[row], 0.0)[np.minimum(at, times.shape[1])].mean()
+        result[row] = np.append(highest[row], 0.0)[np.minimum(at, caught.shape[1])].mean()
     return result
 
 

@@ -5,7 +5,7 @@ from src.boxes.types import Detections, Truth
 from src.errors import ProjectError
 from src.metrics.counting import COUNT_METRICS
 from src.metrics.detection import evaluate_boxes
-from src.metrics.intervals import _draws, count_interval, map50_interval
+from src.metrics.intervals import _draws, count_interval, map50_interval, map50_of_draws
 from src.metrics.ranking import UndefinedMetric
 
 
@@ -25,11 +25,12 @@ def scene(seed: int, n: int) -> tuple[list[Detections], list[Truth]]:
 
 def test_each_resample_is_the_metric_of_its_images() -> None:
     predictions, truth = scene(0, 15)
-    for seed in range(6):
-        drawn = np.repeat(np.arange(15), _draws(15, 1, seed, 0.9)[0].astype(int))
-        again = evaluate_boxes([predictions[i] for i in drawn], [truth[i] for i in drawn], classes=["a", "b"])
-        low, high = map50_interval(predictions, truth, n_classes=2, n=1, seed=seed)
-        assert low == high == pytest.approx(again["map50"], abs=1e-9)
+    draws = np.stack([_draws(15, 1, seed, 0.9)[0] for seed in range(6)])
+    values = map50_of_draws(predictions, truth, draws, n_classes=3)
+    for times, value in zip(draws.astype(int), values, strict=True):
+        drawn = np.repeat(np.arange(15), times)
+        again = evaluate_boxes([predictions[i] for i in drawn], [truth[i] for i in drawn], classes=["a", "b", "c"])
+        assert value == pytest.approx(again["map50"], abs=1e-9)
 
 
 def test_interval_holds_the_value_and_narrows() -> None:
@@ -40,6 +41,9 @@ def test_interval_holds_the_value_and_narrows() -> None:
     few = map50_interval(predictions[:20], truth[:20], n_classes=2)
     assert few[1] - few[0] > 2 * (high - low)
     assert map50_interval(predictions, truth, n_classes=2) == (low, high)
+    everything = [Detections(item.boxes, np.ones(len(item)), item.labels) for item in truth]
+    assert map50_interval(everything, truth, n_classes=2)[1] == 1.0
+    assert map50_interval([Detections.empty()] * 200, truth, n_classes=2) == (0.0, 0.0)
     with pytest.raises(UndefinedMetric):
         map50_interval([Detections.empty()], [Truth([], [])], n_classes=2)
 
