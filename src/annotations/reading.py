@@ -1,8 +1,9 @@
 """What every reader of annotations answers: marks per image, as the files have them, before they are cleaned."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from src.annotations.classes import Vocabulary
 
@@ -23,6 +24,14 @@ class Marks:
         self.sources.append(source)
 
 
+class Reports(list):
+    """Dicts of `source`, `id`, `problem`, `action`. Shared, never copied deep: pandas deep-copies a table's attrs with
+    every selection, which thousands of reports would make slow."""
+
+    def __deepcopy__(self, memo: dict) -> Reports:
+        return self
+
+
 @dataclass
 class Reading:
     """One split's annotations, as lists parallel to its images.
@@ -33,7 +42,7 @@ class Reading:
     normalized: boxes are shares of the width and height.
     vocabulary: the classes, where the files or the spec list them; None: those that the annotations name.
     order: class names that precede the others, sorted, in a vocabulary that the annotations make.
-    reports: dicts of `source`, `id`, `problem`, `action`.
+    reports: what was mended, set aside or found odd.
     """
 
     marks: list[Marks | None]
@@ -43,7 +52,7 @@ class Reading:
     normalized: bool = False
     vocabulary: Vocabulary | None = None
     order: tuple[str, ...] = ()
-    reports: list[dict[str, Any]] = field(default_factory=list)
+    reports: Reports = field(default_factory=Reports)
 
     def __post_init__(self) -> None:
         count = len(self.marks)

@@ -100,6 +100,12 @@ def test_problems_name_the_row(table) -> None:
     ]
 
 
+def test_reports_stay_with_the_table_and_are_not_copied(table) -> None:
+    manifest = read_manifest(table({"boxes": f"{HEADER}a,x,9,9,3,3\n"}, boxes=BOXES))
+    reports = manifest.attrs["box_reports"]
+    assert train_rows(manifest).attrs["box_reports"] is reports and len(reports) == 1
+
+
 def test_a_negative_width_is_set_aside(table) -> None:
     spec = table({"boxes": f"{HEADER}a,x,10,10,-5,5\n"}, boxes=BOXES | {"convention": "xywh"})
     assert boxes_of(read_manifest(spec))[0] == []
