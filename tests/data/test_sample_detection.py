@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
+from src.competition import read_competition
 from src.data import sample, sample_objects
 from src.data import sample_detection as recipe
 from src.data.draws import Draws
+from src.manifest import read_manifest, read_solution
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LEFT, RIGHT = (-1.0, 0.0), (1.0, 0.0)
@@ -81,6 +83,19 @@ def test_specs_fit_the_recipe(root: Path) -> None:
         assert all((root / file).is_file() for file in named)
     assert list(read(root / boxes["sample_submission"])[0]) == list(boxes["submission"]["columns"].values())
     assert counts["data"]["counts"]["columns"] == list(recipe.CLASSES)
+
+
+@pytest.mark.parametrize("name", ["sample_detection", "sample_counting"])
+def test_the_readers_see_what_was_drawn(root: Path, name: str) -> None:
+    competition = read_competition(name, {"root": str(root)})
+    manifest, solution = read_manifest(competition), read_solution(competition)
+    assert manifest.attrs["classes"] == list(recipe.CLASSES) and manifest.attrs["box_reports"] == []
+    train = manifest[manifest["split"] == "train"]
+    wanted = {row["id"]: [int(row[c]) for c in recipe.CLASSES] for row in read(root / "counts.csv")}
+    assert {row.id: row.counts.tolist() for row in train.itertuples()} == wanted
+    assert all(len(row.boxes) == sum(wanted[row.id]) for row in train.itertuples())
+    hidden = {row["id"]: [int(row[c]) for c in recipe.CLASSES] for row in read(root / "solution_counts.csv")}
+    assert {row.id: row.counts.tolist() for row in solution.itertuples()} == hidden
 
 
 def test_two_competitions_are_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
