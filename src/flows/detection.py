@@ -21,6 +21,7 @@ from src.predictions import read_predictions
 from src.runs import RunFolder, read_config, read_record, shown_path
 
 FOLDS_IOU = 0.6  # boxes of one model's folds are alike: only those that overlap well are one object
+COUNT_FORMATS = ("counts", "count", "count_long")
 RUNS_IOU = 0.55  # the usual one of weighted boxes fusion (Solovyev et al. 2021)
 
 
@@ -176,7 +177,7 @@ class DetectionFlow(Flow):
             decision = decide(paired, classes=classes, metric=metric)
             value = panel(paired, decision, classes=classes, metric=metric).get("metric")
         found = detections_of(frame)
-        if metric.needs == "counts" or competition.submission.format.startswith("count"):
+        if competition.submission.format in COUNT_FORMATS:
             values: Sequence[Any] = list(decision.rule.count_all(found, sizes_of(frame)))
         else:
             values = [decision.postprocess.apply(each) for each in found]

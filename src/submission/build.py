@@ -10,10 +10,10 @@ from src.errors import ProjectError
 from src.flows import flow_of
 from src.metrics.registry import get_metric
 from src.runs import RunFolder, in_repository, open_run, read_config, read_record, shown_path
-from src.submission.formats import write_submission
+from src.submission.formats import FORMATS, write_submission
 from src.submission.grade import grade
 from src.submission.ledger import append_entry
-from src.submission.validate import InvalidSubmission, check_submission
+from src.submission.validate import InvalidSubmission, check_submission, vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,14 +43,14 @@ def submit(
         runs, competition, manifest, method=method, weights=weights, target_false_alarm=target_false_alarm
     )
     write_submission(
-        target, prepared.ids, prepared.values, competition, threshold=prepared.threshold, **vocabulary_of(manifest)
+        target, prepared.ids, prepared.values, competition, threshold=prepared.threshold, **vocabulary(manifest)
     )
     try:
         warnings = check_submission(target, competition, manifest)
     except InvalidSubmission:
         target.replace(target.with_suffix(f".refused{target.suffix}"))  # a file of the final name is a valid one
         raise
-    panel = grade(target, competition)
+    panel = grade(target, competition, manifest)
     result = {
         "path": target,
         "prepared": prepared,
@@ -76,20 +76,7 @@ def submit(
 
 def suffix_of(competition: Competition) -> str:
     """How a submission's file name ends."""
-    return ".json" if competition.submission.format == "coco" else ".csv"
-
-
-def vocabulary_of(manifest: "pd.DataFrame") -> dict[str, Any]:
-    """What the formats of boxes and counts need beside the predictions: classes, category ids, image sizes."""
-    if "classes" not in manifest.attrs:
-        return {}
-    test = manifest[manifest["split"] == "test"]
-    known = test[test["width"].notna() & test["height"].notna()]
-    return {
-        "classes": tuple(manifest.attrs["classes"]),
-        "category_ids": tuple(manifest.attrs["category_ids"]),
-        "sizes": {r.id: (int(r.width), int(r.height)) for r in known.itertuples()},
-    }
+    return FORMATS[competition.submission.format].suffix
 
 
 def make(config: dict[str, Any]) -> dict[str, Any]:
@@ -145,10 +132,11 @@ def check(config: dict[str, Any]) -> None:
 
         ensure_sample(competition)
     path = Path(config["check"]).expanduser()
-    warnings = check_submission(path, competition, read_manifest(competition))
+    manifest = read_manifest(competition)
+    warnings = check_submission(path, competition, manifest)
     for warning in warnings:
         print(f"warning   {warning}")
-    panel = grade(path, competition)
+    panel = grade(path, competition, manifest)
     print(f"valid     {path}")
     if panel is None:
         print("graded    no: this competition has no solution here")
