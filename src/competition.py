@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from src.competition_files import ROOT_REMEDY, check_files
-from src.data_spec import DataSpec, file_below, read_data
+from src.data_section import file_below, read_data
+from src.data_spec import DataSpec
 from src.errors import ProjectError, nearest
 from src.listing import locate, nfc
 from src.section import Section, kind, shown
