@@ -9,6 +9,7 @@ from src.cli import CONF
 from tests.compose import compose
 
 MODELS = sorted(p.stem for p in (CONF / "model" / "anomaly").glob("*.yaml"))
+DETECTORS = sorted(p.stem for p in (CONF / "model" / "detection").glob("*.yaml"))
 COMPETITIONS = sorted(p.stem for p in (CONF / "competition").glob("*.yaml"))
 AUGMENTS = sorted(p.stem for p in (CONF / "augment").glob("*.yaml"))
 LOGGERS = sorted(p.stem for p in (CONF / "logger").glob("*.yaml"))
@@ -51,9 +52,34 @@ def test_network_of_the_model_builds(name: str) -> None:
     assert weights.kind == "random" and task.preprocess.height == 64
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_model_header_says_the_command(name: str) -> None:
-    assert f"model={name}" in first_lines(CONF / "model" / "anomaly" / f"{name}.yaml")
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detector_fits_its_class(name: str) -> None:
+    from src.tasks.create import check_model, image_size, split_options
+    from src.tasks.networks import network_options
+
+    model = compose("train", "task=detection", f"model={name}")["model"]
+    check_model(model)
+    assert image_size(model["image_size"]) and {"weights", "max_epochs", "ema", "gradient_clip"} <= set(model)
+    network, preprocess, optimization = split_options(model)
+    assert set(preprocess) == {"image_size", "resize", "interpolation", "mean", "std"}
+    assert {"optimizer", "lr", "weight_decay", "schedule", "warmup"} <= set(optimization)
+    given = {"weights", "image_size", "num_classes", "class_names"}  # what the project fills in
+    own = network_options(model["_target_"]) - given - filled_in(model["_target_"])
+    assert set(network) - {"_target_"} == own
+
+
+def filled_in(target: str) -> set[str]:
+    """Constructor arguments of a network that only its `prepare` and its checkpoints fill."""
+    from src.tasks.networks import network_class
+
+    return set(getattr(network_class(target), "filled_in", ()))
+
+
+@pytest.mark.parametrize(("task", "name"), [*(("anomaly", m) for m in MODELS), *(("detection", m) for m in DETECTORS)])
+def test_model_header_says_the_command(task: str, name: str) -> None:
+    header = first_lines(CONF / "model" / task / f"{name}.yaml")
+    default = yaml.safe_load((CONF / "task" / f"{task}.yaml").read_text())["defaults"][1]["/model"]
+    assert f"model={name}" in header or default == f"{task}/{name}"
 
 
 @pytest.mark.parametrize("name", COMPETITIONS)
