@@ -4,7 +4,8 @@ SWIN = {"model_type": "swin", "image_size": 64, "embed_dim": 8, "depths": [1, 1,
         "window_size": 2, "out_features": ["stage2", "stage3", "stage4"]}  # fmt: skip
 BERT = {"model_type": "bert", "vocab_size": 1100, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 16, "max_position_embeddings": 64}  # fmt: skip
-CLIP_TEXT = {"vocab_size": 600, "bos_token_id": 598, "eos_token_id": 599, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+CLIP_TEXT = {"vocab_size": 600, "bos_token_id": 598, "eos_token_id": 599,
+             "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
              "num_attention_heads": 2, "max_position_embeddings": 16}  # fmt: skip
 CLIP_VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
                "image_size": 64, "patch_size": 16}  # fmt: skip
@@ -14,7 +15,8 @@ GROUNDING = {"backbone_config": SWIN, "text_config": BERT, "d_model": 32, "encod
 OWL = {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 16}
 OMDET = {"backbone_config": SWIN,
          "text_config": {"model_type": "clip_text_model", **CLIP_TEXT, "max_position_embeddings": 24},
-         "apply_layernorm_after_vision_backbone": False, "text_projection_in_dim": 16, "text_projection_out_dim": 16, "task_encoder_hidden_dim": 16,
+         "apply_layernorm_after_vision_backbone": False,
+         "text_projection_in_dim": 16, "text_projection_out_dim": 16, "task_encoder_hidden_dim": 16,
          "class_embed_dim": 16, "num_queries": 12, "encoder_hidden_dim": 32, "decoder_hidden_dim": 32,
          "vision_features_channels": [32, 32, 32], "encoder_in_channels": [16, 32, 64], "encoder_attention_heads": 2,
          "encoder_dim_feedforward": 32, "decoder_num_heads": 2, "decoder_num_layers": 2,

@@ -131,7 +131,9 @@ class OmDetTurbo(Family):
         return {**config, "image_size": [height, width], "backbone_config": backbone}
 
     def _forward(self, model: nn.Module, images: Tensor, chunk: Mapping[str, Any]) -> Any:
-        number = len(images)
+        number, size = len(images), model.config.image_size
+        if model.config.backbone_config.model_type == "timm_backbone" and list(images.shape[-2:]) != list(size):
+            images = functional.interpolate(images, tuple(size), mode="bilinear", align_corners=False, antialias=True)
         if model.training:  # anchors cached under inference mode cannot take part in a backward pass
             type(model.decoder).generate_anchors.cache_clear()
         states = model.encoder(model.vision_backbone(images), return_dict=True).extracted_states

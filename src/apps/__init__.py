@@ -1,0 +1,1 @@
+"""Programs for people: one picture, one question, one answer."""
