@@ -117,6 +117,7 @@ def _record(job: Job, task: Any, weights: dict[str, Any], broken: list[dict[str,
         "seconds": job.clock.seconds,
         "peak_memory": peak_memory(),
         "broken_images": broken,
+        "box_reports": list(job.manifest.attrs.get("box_reports", [])),
     }
 
 

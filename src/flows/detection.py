@@ -49,6 +49,13 @@ class DetectionFlow(Flow):
         from src.tasks.networks import network_class
 
         check_model(config["model"])
+        reports = manifest.attrs["box_reports"]
+        if reports:
+            first = reports[0]
+            print(
+                f"boxes     {len(reports)} mended or set aside, all in the report; the first: {first['source']}: "
+                f"{first['problem']} ({first['action']})"
+            )
         trained = config["trainer"]["max_epochs"] or config["model"]["max_epochs"]
         if network_class(config["model"]["_target_"]).zero_shot and not trained:
             return
