@@ -12,6 +12,9 @@ SOURCES = sorted(REPOSITORY.glob("src/**/*.py")) + sorted(REPOSITORY.glob("*.py"
 FORBIDDEN = {
     "src/models/": ("lightning", "pytorch_lightning", "hydra", "omegaconf", "src.data", "src.tasks", "src.training"),
     "src/metrics/": ("lightning", "torch", "src.models", "src.tasks", "src.data"),
+    "src/boxes/": ("lightning", "torch", "src.models", "src.tasks", "src.data"),
+    "src/lexicon/": ("lightning", "src.models", "src.tasks", "src.data"),
+    "src/annotations/": ("lightning", "torch", "src.data", "src.models", "src.tasks"),
     "src/submission/": ("lightning", "torch", "src.models", "src.tasks"),
     "src/ensemble.py": ("lightning", "torch", "src.models", "src.tasks"),
     "src/predictions.py": ("lightning", "torch", "src.models", "src.tasks"),

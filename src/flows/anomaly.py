@@ -147,7 +147,7 @@ class AnomalyFlow(Flow):
         if threshold is not None:
             table["verdict"] = ["anomalous" if s >= threshold else "normal" for s in table["score"]]
         if config["heatmaps"] and frame["map"].notna().any():
-            from src.report.gallery import write_heatmaps
+            from src.report.anomaly.gallery import write_heatmaps
 
             top = table.sort_values("score", ascending=False).head(config["heatmaps"])
             write_heatmaps(

@@ -13,7 +13,16 @@ from src.boxes.types import Detections
 from src.competition import Competition
 from src.errors import ProjectError
 from src.flows.base import Flow, Prepared
-from src.flows.detection_panel import Decision, decide, detections_of, pair, panel, rule_text, sizes_of
+from src.flows.detection_panel import (
+    Decision,
+    decide,
+    detections_of,
+    pair,
+    panel,
+    rule_text,
+    sizes_of,
+    with_honest_counts,
+)
 from src.flows.shared_rows import common_rows
 from src.job import Job
 from src.metrics.registry import Metric, get_metric
@@ -128,6 +137,7 @@ class DetectionFlow(Flow):
             return panel(pair(frame, truth), decision, classes=classes, metric=metric)
 
         overall = panel(whole, decision, classes=classes, metric=metric)
+        overall = with_honest_counts(overall, decision.rule, metric)
         folds = [{"fold": k, **figures(oof[oof["fold"] == k], job.train_rows)} for k in job.folds]
         return {
             "metric": {"name": metric.name, "value": overall.get("metric"), "mode": metric.mode},
@@ -182,7 +192,8 @@ class DetectionFlow(Flow):
             frame = fused(test, iou=RUNS_IOU, method=how, weights=weights, calibrations=calibrations)
             paired = pair(blended, train)
             decision = decide(paired, classes=classes, metric=metric)
-            value = panel(paired, decision, classes=classes, metric=metric).get("metric")
+            figures = panel(paired, decision, classes=classes, metric=metric)
+            value = with_honest_counts(figures, decision.rule, metric).get("metric")
         found = detections_of(frame)
         if competition.submission.format in COUNT_FORMATS:
             values: Sequence[Any] = list(decision.rule.count_all(found, sizes_of(frame)))

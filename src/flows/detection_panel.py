@@ -112,6 +112,19 @@ def rule_text(rule: CountRule) -> str:
     return f"{how} for each class: {found['metric']} {found['plain']:.4f} → {after:.4f} (cross-validated on OOF)"
 
 
+def with_honest_counts(figures: dict[str, Any], rule: CountRule, metric: Metric) -> dict[str, Any]:
+    """The panel of the rows that the rule was tuned on, its tuned metric replaced by the cross-validated value.
+
+    What the rule reaches on its own rows stays as `<metric>_in_sample`.
+    """
+    found = rule.summary
+    if not found or figures.get(found["metric"]) is None:
+        return figures
+    name, value = found["metric"], found[found["chosen"]]
+    honest = {**figures, name: value, f"{name}_in_sample": figures[name]}
+    return {**honest, "metric": value} if metric.name == name else honest
+
+
 def panel(paired: Paired, decision: Decision, *, classes: Sequence[str], metric: Metric) -> dict[str, Any]:
     """The competition's metric first, then COCO's panel and the count panel, as far as the truth allows."""
     if not paired.ids:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from src.boxes.nms import nms
 from src.boxes.tiles import merge_tiles
 from src.boxes.types import Detections
 from src.data.geometry import boxes_to_original, map_to_original
@@ -17,6 +18,8 @@ from src.models.detection.tta import merge_views, views
 from src.tasks.batches import DetectionBatch, row_of
 from src.tasks.networks import build_network
 from src.tasks.optimization import build_optimizer
+
+TILE_IOU = 0.5  # one box an object within a tile, and one object across tiles
 
 
 class DetectionTask(pl.LightningModule):
@@ -156,10 +159,10 @@ class DetectionTask(pl.LightningModule):
 
     def _run_lengths(self, masks: Tensor, size: tuple[int, int]) -> tuple[str, ...]:
         """M×H×W masks on the canvas → COCO run-length texts at the original size."""
-        from src.boxes.run_length import encode_mask
+        from src.boxes.run_length import mask_to_coco
 
         planes = masks.float().cpu().numpy()
-        return tuple(encode_mask(map_to_original(plane, size, self.preprocess) >= 0.5) for plane in planes)
+        return tuple(mask_to_coco(map_to_original(plane, size, self.preprocess) >= 0.5) for plane in planes)
 
     def joined(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Prediction rows, those of one image's tiles made one, objects seen by two tiles counted once."""
@@ -171,8 +174,11 @@ class DetectionTask(pl.LightningModule):
         result = []
         for name, tiles in parts.items():
             width, height = (max(row["window"][side] for row in tiles) for side in (2, 3))
-            pairs = [(np.array(row["window"]), Detections(row["boxes"], row["scores"], row["labels"])) for row in tiles]
-            whole = merge_tiles(pairs, width=width, height=height, iou=self.tiles.get("iou", 0.5))
+            pairs = [
+                (np.array(row["window"]), nms(Detections(row["boxes"], row["scores"], row["labels"]), iou=TILE_IOU))
+                for row in tiles
+            ]
+            whole = merge_tiles(pairs, width=width, height=height, iou=TILE_IOU)
             result.append({"id": name, "fold": tiles[0]["fold"], "width": width, "height": height, **row_of(whole)})
         return result
 

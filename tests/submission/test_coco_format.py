@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from src.boxes.run_length import mask_to_coco
 from src.boxes.types import Detections
 from src.competition import Competition
 from src.errors import ProjectError
 from src.submission.formats import FORMATS, write_submission
-from src.submission.rle import mask_to_coco
 from src.submission.validate import InvalidSubmission, read_values, submission_warnings, validate_submission
 
 MakeSpec = Callable[..., Competition]

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from src.boxes.run_length import coco_to_mask, mask_to_coco
 from src.boxes.types import Detections
 from src.competition import Competition
 from src.errors import ProjectError
 from src.submission.formats import write_submission
-from src.submission.rle import coco_to_mask, mask_to_coco
 from src.submission.validate import read_values, submission_warnings, validate_submission
 
 MakeSpec = Callable[..., Competition]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from src.boxes import run_length as rle
 from src.errors import nearest
-from src.submission import rle
 from src.submission.formats.base import Context
 
 _KEYS = ("image_id", "category_id", "bbox", "score")

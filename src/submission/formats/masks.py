@@ -5,9 +5,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from src.boxes import run_length as rle
 from src.boxes.types import Detections
 from src.errors import ProjectError
-from src.submission import rle
 from src.submission.formats import options as opt
 from src.submission.formats.base import BadCell, Context, Format, Key, Row
 from src.submission.formats.boxes import kept
