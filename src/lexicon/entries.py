@@ -69,6 +69,9 @@ class Lexicon:
 def korean_key(text: str) -> str:
     """A Korean name as it is looked up: composed (NFC), without spaces, underscores, hyphens or dots; Latin in lower
     case."""
+    key = text.replace(" ", "").lower()
+    if key.isalnum() and unicodedata.is_normalized("NFC", key):
+        return key
     return re.sub(r"[\s_\-·.]+", "", unicodedata.normalize("NFC", text)).lower()
 
 

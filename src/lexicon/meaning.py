@@ -52,8 +52,8 @@ class Target:
     category: str = ""
 
 
-def target_of(phrase: Phrase, text: str) -> Target:
-    """What a phrase names; text is the question, whose other words tell meanings apart."""
+def target_of(phrase: Phrase, tokens: list[Token]) -> Target:
+    """What a phrase names; tokens is the whole question, whose other words tell meanings apart."""
     pieces = _without_measure(phrase)
     head = _without_particle(pieces[-1], phrase)
     pieces = [*pieces[:-1], head]
@@ -61,7 +61,7 @@ def target_of(phrase: Phrase, text: str) -> Target:
     if head.kind == "E":
         named = _english(target, head)
     elif head.kind == "N":
-        around = text.replace(head.text, " ", 1)
+        around = "".join(" " + t.text if t.spaced else t.text for t in tokens if t.start != head.start)
         named = _korean(target, pieces, around)
     else:
         return target

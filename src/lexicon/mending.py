@@ -92,6 +92,10 @@ def _mended(tokens: list[Token], index: int) -> tuple[str, int, float] | None:
         if length > 1 and (token.spaced or token.kind not in ("N", "J", "U")):
             break
         word += token.text
+        after = tokens[index + length] if index + length < len(tokens) else None
+        if after is not None and after.kind == "N" and not after.spaced:
+            # the first half of a compound is more often a word of its own (초코머핀)
+            continue
         found = correct(word)
         if found and (best is None or found[1] < best[2]):
             best = (found[0], length, found[1])

@@ -140,6 +140,8 @@ def give_roles(found: list[Phrase], tokens: list[Token]) -> None:
     for index, phrase in enumerate(found):
         if phrase.role != "strange":
             phrase.role = _role(phrase, found[index + 1 :], found, tokens)
+            if phrase.scene and phrase.role == "target":
+                phrase.tokens = [replace(phrase.tokens[0], kind="N", tag="", entries=lexicon().korean[phrase.text])]
     _drop_owned_attributes(found)
     for phrase, after in reversed(list(zip(found, found[1:], strict=False))):
         # "토끼랑 거북이 중에": what is joined shares the role of the last
@@ -156,7 +158,7 @@ def _role(phrase: Phrase, after: list[Phrase], found: list[Phrase], tokens: list
     following = tokens[phrase.next] if phrase.next < len(tokens) else None
     later = [p for p in after if not p.scene and p.role != "strange"]
     if phrase.scene:
-        others = [p for p in found if not p.scene and p.known]
+        others = [p for p in found if not p.scene and p.known and p.particle != "place"]
         alone = not others and phrase.particle in ("", "subject", "topic", "object", "copula")
         asked = any(t.tag == "list" for t in tokens)
         return "target" if alone and not asked and phrase.text in lexicon().korean else "scene"

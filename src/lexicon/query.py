@@ -69,8 +69,7 @@ def parse_query(text: str) -> Query:
     tokens, corrections = mend(merge_unknown(english_words(segment(text))))
     intent, each = intent_of(tokens, asks=text.rstrip().endswith(("?", "？")))
     found = phrases_of(tokens)
-    said = "".join((" " if token.spaced else "") + token.text for token in tokens)
-    targets = tuple(target_of(phrase, said) for phrase in found if phrase.role == "target") or counted_only(tokens)
+    targets = tuple(target_of(phrase, tokens) for phrase in found if phrase.role == "target") or counted_only(tokens)
     ignored = tuple(phrase.text for phrase in found if phrase.role in ("place", "context", "excluded"))
     return Query(text, targets, intent, each, tuple(corrections), ignored)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.lexicon.entries import english_key, korean_key, lexicon
+from src.lexicon.entries import Entry, english_key, korean_key, lexicon
 from src.lexicon.names import HANGUL, english_entry, english_of
 from src.lexicon.query import Choice, Query, Target, parse_query
 from src.lexicon.senses import broader_terms
@@ -96,7 +96,7 @@ def _resolve(
             base = (translated, *base)
     if index is None or vocabulary is None:
         return Resolved(target, english, step, choices=target.choices)
-    names, broader = _in_vocabulary(target, base, index)
+    names, broader = ((), False) if invisible else _in_vocabulary(target, base, index)
     if names:
         return Resolved(target, names, step if step != "none" else "lexicon", broader, choices=target.choices)
     readable = english[0] if english else target.word
@@ -139,27 +139,45 @@ def _index(vocabulary: Sequence[str]) -> dict[str, list[str]]:
 def _in_vocabulary(target: Target, base: tuple[str, ...], index: dict[str, list[str]]) -> tuple[tuple[str, ...], bool]:
     """(class names that a target means, whether they are wider than it). Exact names first, then kinds of it, then what
     it is a kind of."""
+    entry = _row(target, base)
     full = [english_key(term) for term in target.english[:1] if target.attributes]
-    exact = [korean_key(target.word), *full, korean_key(target.lemma), *(english_key(term) for term in base)]
-    for key in exact:
-        if key and key in index:
-            return tuple(index[key]), False
-    entry = english_entry(base[0]) if base else None
+    for key in (korean_key(target.word), *full, korean_key(target.lemma), *(english_key(term) for term in base)):
+        names = [name for name in index.get(key, ()) if _may_mean(name, entry)] if key else []
+        if names:
+            return tuple(names), False
     if entry is None:
         return (), False
-    kinds: list[str] = []
-    for key, names in index.items():
-        named = english_entry(key) if not HANGUL.search(key) else None
-        named = named or next(iter(lexicon().korean.get(key, ())), None)
-        if named is not None and named is not entry and entry.english[0] in broader_terms(named):
-            kinds += names
+    kinds = [name for names in index.values() for name in names if _is_kind(name, entry)]
     if kinds:
         return tuple(dict.fromkeys(kinds)), False
-    category = lexicon().categories[entry.category].word
+    word = lexicon().categories[entry.category].word
     for term in broader_terms(entry):
-        if term in index and (term != category or term == entry.broader):
+        # the subject's own word (음식) is too wide an answer, unless the row names it
+        if term in index and (term != word or term == entry.broader):
             return tuple(index[term]), True
     return (), False
+
+
+def _row(target: Target, base: tuple[str, ...]) -> Entry | None:
+    found = lexicon().korean.get(korean_key(target.lemma), ())
+    return next((entry for entry in found if entry.english == base), english_entry(base[0]) if base else None)
+
+
+def _class_row(name: str) -> Entry | None:
+    if not HANGUL.search(name):
+        return english_entry(name)
+    return next(iter(lexicon().korean.get(korean_key(name), ())), None)
+
+
+def _may_mean(name: str, entry: Entry | None) -> bool:
+    """False for a class that only shares an English word with the row: a detector's "mouse" is no animal."""
+    named = _class_row(name)
+    return entry is None or named is None or named.category == entry.category or HANGUL.search(name) is not None
+
+
+def _is_kind(name: str, entry: Entry) -> bool:
+    named = _class_row(name)
+    return named is not None and named is not entry and entry.english[0] in broader_terms(named)
 
 
 def _similar(text: str, vocabulary: Sequence[str], embedder: Embedder) -> list[tuple[str, float]]:

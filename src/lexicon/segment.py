@@ -101,7 +101,7 @@ def units_of(text: str) -> Units:
     text = unicodedata.normalize("NFKC", text)
     units, spaced, commas, space = [], [], set(), True
     for piece in re.findall(r"[A-Za-z][A-Za-z'&-]*|\d+|[가-힣]|[,、/;+]|[^\S\n]+|.", text, re.DOTALL):
-        if is_syllable(piece) or piece[0].isalnum():
+        if is_syllable(piece) or (piece[0].isascii() and piece[0].isalnum()):
             units.append(piece)
             spaced.append(space)
             space = False
@@ -144,6 +144,8 @@ def _search(units: Units) -> list[Token]:
                     if piece.kind != "F" or piece.tag not in ("number", "scene", "place", "each", "thing", "list")
                     else "Fn"
                 )
+                if piece.kind == "F" and not piece.tag and len(piece.text) == 1:
+                    key = "F1"
                 if piece.kind == "C" and piece.tag == "contracted":
                     key = "F"
                 if piece.kind == "D":
@@ -237,8 +239,8 @@ def _edge(state: str, piece: Token, units: Units) -> float | None:
     if kind == "U":
         if state == "U" and not spaced:
             return 0.0
-        return 1.0 + (0.9 if state in ("N", "A", "J") and not spaced else 0.0)
-    glued = 0.0 if spaced or i == 0 else 0.6
+        return 1.0 + (0.9 if state in ("N", "A", "J") and not spaced else 2.0 if state == "F1" and not spaced else 0.0)
+    glued = 0.0 if spaced or i == 0 else 0.6 if state != "F1" else 1.6
     if kind == "N":
         single = len(piece.text) == 1
         if glued and state in ("N", "U", "E", "A"):

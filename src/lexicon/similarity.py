@@ -1,18 +1,20 @@
 """The nearest classes of a detector to a word: cosine similarity of text embeddings, by CLIP or koCLIP.
 
 The last step for a word that no dictionary gave: whatever it is, it is most like one of the things that the detector
-can see. OpenAI's CLIP reads English; koCLIP (Bingsu/clip-vit-base-patch32-ko) reads Korean as well, through the same class.
+can see. OpenAI's CLIP reads English; koCLIP (Bingsu/clip-vit-base-patch32-ko) reads Korean as well, through the same
+class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from src.errors import ProjectError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CLIP = "openai/clip-vit-base-patch32"
 KOCLIP = "Bingsu/clip-vit-base-patch32-ko"
@@ -93,6 +95,7 @@ class ClipEmbedder:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(N, D) float32, rows of length 1."""
+        import numpy as np
         import torch
 
         if not len(texts):
@@ -122,6 +125,8 @@ def nearest_classes(
     Raises:
         ValueError: shapes that do not fit, or a vector that is zero or not finite.
     """
+    import numpy as np
+
     text = np.asarray(text_embedding, np.float64).reshape(-1)
     classes = np.asarray(class_embeddings, np.float64)
     if classes.ndim != 2 or classes.shape != (len(names), len(text)):
