@@ -16,10 +16,10 @@ from src.competition import Competition, DataSpec, SubmissionSpec
 from src.errors import ProjectError
 from src.metrics.anomaly import average_precision, evaluate_anomaly
 from src.report import build_report, wording
-from src.report.evidence import confusion, kinds, scored_sets
-from src.report.figures import draw_precision_recall
-from src.report.gallery import choose, load, write_heatmaps
-from src.report.overlay import outline, overlay
+from src.report.anomaly.evidence import confusion, kinds, scored_sets
+from src.report.anomaly.figures import draw_precision_recall
+from src.report.anomaly.gallery import choose, load, write_heatmaps
+from src.report.anomaly.overlay import outline, overlay
 
 FIGURES = ("roc", "pr", "histogram", "gallery")
 HOSTILE = "<script>alert('한글 & \"quotes\"')</script>"

@@ -1,6 +1,7 @@
 """What was run, read from run.json and config.yaml: identity, submission state, and tables of facts."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,23 @@ def submission(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     return {"name": path.name, "rows": known.get("rows"), "state": state, "remarks": problems or warnings}
 
 
-def blocks(run: Path, record: dict[str, Any], competition: Competition, manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """Titled lists of (name, text, full text or None): model, data, then everything that run.json holds."""
+def blocks(
+    run: Path,
+    record: dict[str, Any],
+    competition: Competition,
+    manifest: pd.DataFrame,
+    *,
+    facts: Sequence[tuple[str, Any]],
+) -> list[dict[str, Any]]:
+    """Titled lists of (name, text, full text or None): model, data, then everything that run.json holds.
+
+    `facts` are what the task has to say of the training data.
+    """
     train = manifest[manifest["split"] == "train"]
     data = [
         ("competition", competition.name),
         ("training images", f"{len(train):,}"),
-        ("labelled defects among them", f"{int((train['label'] == 1).sum()):,}"),
+        *facts,
         ("test images", f"{int((manifest['split'] == 'test').sum()):,}"),
         ("metric", competition.metric),
     ]

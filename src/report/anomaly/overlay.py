@@ -1,6 +1,5 @@
-"""Drawing one picture: its thumbnail, the heatmap laid over it, the true mask's outline."""
+"""Drawing one picture: the heatmap laid over it, the true mask's outline."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,6 @@ import numpy as np
 
 from src.errors import ProjectError
 from src.predictions import read_map
-
-SIDE = 256  # pixels of a thumbnail's longer side
 
 
 def read_finite_map(path: str) -> np.ndarray:
@@ -36,17 +33,6 @@ def on_picture(anomaly_map: np.ndarray, shape: tuple[int, int], preprocess: dict
     if spec is None or spec.resize == "squash":
         return anomaly_map
     return map_to_original(anomaly_map, shape, spec)
-
-
-def shrink(image: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """Scale so that the longer side is `side` pixels; small pictures are enlarged, at most 8 times."""
-    import cv2
-
-    height, width = image.shape[:2]
-    scale = min(side / max(height, width), 8.0)
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC
-    return cv2.resize(image, shape, interpolation=method)
 
 
 def overlay(picture: np.ndarray, anomaly_map: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
@@ -78,14 +64,6 @@ def outline(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     drawn = np.ascontiguousarray(picture)
     drawn = cv2.drawContours(drawn.copy(), contours, -1, (20, 20, 20), 3)
     return cv2.drawContours(drawn, contours, -1, (255, 255, 255), 1)
-
-
-def data_uri(image: np.ndarray) -> str:
-    """The picture as a base64 JPEG address for an <img>."""
-    import cv2
-
-    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 84])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
 def colour_stops(n: int = 9) -> list[str]:

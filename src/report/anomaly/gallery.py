@@ -13,8 +13,9 @@ import pandas as pd
 from src.atomic import atomic_path
 from src.data.images import read_image, read_mask
 from src.errors import ProjectError
-from src.report.evidence import ScoredSet
-from src.report.overlay import SIDE, on_picture, outline, overlay, read_finite_map, shrink
+from src.report.anomaly.evidence import ScoredSet
+from src.report.anomaly.overlay import on_picture, outline, overlay, read_finite_map
+from src.report.thumbnails import SIDE, shrink
 
 PER_GROUP = 6
 CELL, GAP, HEADING, CAPTION = 124, 12, 30, 24  # pixels of the contact sheet
@@ -168,7 +169,7 @@ def save_contact_sheet(groups: Sequence[Group], scale: tuple[float, float] | Non
     """Write all cards as one PNG for loggers, a row a group. It shows no ids: no font draws every script."""
     from matplotlib.figure import Figure
 
-    from src.report.figures import LIGHT
+    from src.report.charts import LIGHT
     from src.report.wording import score
 
     width, height = PER_GROUP * (2 * CELL + GAP) + GAP, len(groups) * (CELL + HEADING + CAPTION) + GAP

@@ -1,38 +1,15 @@
-"""ROC, precision-recall and score histogram: one drawing, a PNG for loggers and a themed SVG for the page."""
+"""ROC, precision-recall and score histogram of an anomaly run."""
 
-import io
 import math
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.atomic import atomic_path
-from src.report.evidence import ScoredSet
+from src.report.anomaly.evidence import ScoredSet
+from src.report.charts import LIGHT, SIZE, canvas, dress, legend, share_axes, thinned
 
-# Each colour stands for itself in the PNG and becomes a CSS variable of the same name in the SVG, so that one
-# drawing serves light and dark pages. The values must differ from each other.
-LIGHT = {
-    "ink": "#1c1e22",
-    "muted": "#666b74",
-    "rule": "#e2e3df",
-    "normal": "#2a6fb0",
-    "defect": "#c8501e",
-    "unknown": "#8a8f98",
-}
-DARK = {
-    "ink": "#ecebe6",
-    "muted": "#9ba0a9",
-    "rule": "#34373d",
-    "normal": "#6fb1ee",
-    "defect": "#ff9560",
-    "unknown": "#7d828c",
-}
-SIZE = (3.5, 3.2)  # inches; shown about 330 pixels wide, so that 9 points read as 12 pixels
 MAX_TICKS = 60  # images of one class that the histogram also shows singly
-MAX_POINTS = 400  # of a drawn curve: more cannot be seen, and 20,000 would weigh megabytes as SVG
 
 
 def draw_roc(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
@@ -46,7 +23,8 @@ def draw_roc(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
     def mark(normal: np.ndarray, defective: np.ndarray) -> tuple[float, float]:
         return float((normal >= threshold).mean()), float((defective >= threshold).mean())
 
-    figure, axes = _canvas("False alarms among normal images", "Defects found")
+    figure, axes = canvas("False alarms among normal images", "Defects found")
+    share_axes(axes)
     axes.plot([0, 1], [0, 1], color=LIGHT["rule"], linewidth=1)
     _curves(axes, sets, curve, mark if threshold is not None else None, "AUROC")
     return figure
@@ -68,7 +46,8 @@ def draw_precision_recall(sets: Sequence[ScoredSet], threshold: float | None) ->
         hits, alarms = (defective >= threshold).sum(), (normal >= threshold).sum()
         return float(hits / len(defective)), float(hits / max(1, hits + alarms))
 
-    figure, axes = _canvas("Recall: defects found", "Precision: alarms that are right")
+    figure, axes = canvas("Recall: defects found", "Precision: alarms that are right")
+    share_axes(axes)
     _curves(axes, sets, curve, mark if threshold is not None else None, "AP", steps=True)
     return figure
 
@@ -111,8 +90,8 @@ def draw_histogram(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
         axes.set_ylim(bottom=0)
         if threshold is not None:
             axes.axvline(threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 2)))
-        _dress(axes, "", "Images")
-        _legend(axes, columns=len(groups), right=True)
+        dress(axes, "", "Images")
+        legend(axes, columns=len(groups), right=True)
         if len(sets) > 1:
             title = "Out of fold" if scored.key == "oof" else "Test"
             axes.set_title(title, loc="left", fontsize=8.5, color=LIGHT["ink"])
@@ -139,55 +118,6 @@ def has_ticks(scored: ScoredSet) -> bool:
     return any(0 < len(values) <= MAX_TICKS for values in (scored.normal, scored.defective))
 
 
-def save_png(figure: Any, path: Path) -> None:
-    """Write the figure as a whole PNG file on white."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=160, facecolor="white")
-    figure.set_layout_engine("none")  # settled: drawing it again as SVG need not solve it again
-
-
-def themed_svg(figure: Any, name: str, description: str) -> str:
-    """The figure as an inline SVG element: CSS variables for colours and font, ids made unique by `name`."""
-    import matplotlib
-    from markupsafe import escape
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
-    box = re.search(r'viewBox="([^"]+)"', svg).group(1)
-    body = svg[svg.index(">") + 1 :].replace("xlink:href", "href")
-    for before in (' id="', "url(#", ' href="#'):
-        body = body.replace(before, f"{before}{name}-")
-    body = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", body)
-    for colour, value in LIGHT.items():
-        body = body.replace(value, f"var(--{colour})")
-    return f'<svg viewBox="{box}" role="img" aria-label="{escape(description)}">{body.strip()}'
-
-
-def _canvas(x_label: str, y_label: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    _dress(axes, x_label, y_label)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
-    return figure, axes
-
-
-def _dress(axes: Any, x_label: str, y_label: str) -> None:
-    axes.set_axisbelow(True)
-    axes.grid(True, axis="y", color=LIGHT["rule"], linewidth=0.8)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(LIGHT["muted"])
-    axes.tick_params(colors=LIGHT["muted"], labelsize=8.5, length=0)
-    axes.set_xlabel(x_label, color=LIGHT["muted"], fontsize=9)
-    axes.set_ylabel(y_label, color=LIGHT["muted"], fontsize=9)
-
-
 def _curves(
     axes: Any,
     sets: Sequence[ScoredSet],
@@ -212,21 +142,7 @@ def _curves(
                 *mark(scored.normal, scored.defective), "o", markersize=7, color=LIGHT["defect"],
                 markeredgewidth=0, clip_on=False, zorder=4,
             )  # fmt: skip
-    _legend(axes, columns=1, right=False)
-
-
-def _legend(axes: Any, *, columns: int, right: bool) -> None:
-    """Above the axes, where it hides no data."""
-    axes.legend(
-        loc="lower right" if right else "lower left", bbox_to_anchor=(float(right), 1.0), ncols=columns,
-        frameon=False, fontsize=8.5, labelcolor=LIGHT["ink"], handlelength=1.4, handletextpad=0.5,
-        columnspacing=1.0, borderaxespad=0.2, borderpad=0.2,
-    )  # fmt: skip
-
-
-def thinned(n: int) -> np.ndarray:
-    """Indices of at most MAX_POINTS evenly spaced points of n, both ends kept."""
-    return np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).round().astype(int))
+    legend(axes, columns=1, right=False)
 
 
 def _score_bins(scores: np.ndarray, threshold: float | None) -> tuple[np.ndarray, bool]:
