@@ -28,22 +28,27 @@ PRESENCE = 0.1  # above the threshold: what the surest box must reach before any
 
 
 class Detector(Protocol):
-    """Finds what English names say; `rule` is how its boxes are counted where the caller brings no rule."""
+    """Finds what names say; `rule` is how its boxes are counted where the caller brings no rule.
+
+    vocabulary: the class names that a trained detector knows, Korean or English; None of an open one, which is asked in
+    English.
+    """
 
     rule: ClassRule
+    vocabulary: Sequence[str] | None
 
     def detect(self, image: np.ndarray, names: Sequence[str]) -> Detections: ...
 
 
 @dataclass(frozen=True)
 class Counted:
-    """One asked-for thing: its Korean word, the detector's English, the counter, and its boxes in the picture's pixels.
+    """One asked-for thing: its Korean word, the detector's names for it, the counter, its boxes in picture pixels.
 
     count: boxes that passed the rule; 0 where the thing is absent. best: the highest score before any rule.
     """
 
     word: str
-    english: str
+    names: str
     counter: str
     count: int
     best: float
@@ -76,14 +81,16 @@ def count_in_image(
         image: H×W×3 uint8 RGB, or a picture's path.
         query: a question in Korean or English, such as "강아지가 몇 마리야?".
         detector: see `Detector`; `src.apps.zero_shot.load_detector` makes one.
-        resolver: question → `src.lexicon.Query`; None is `ask_lexicon`.
+        resolver: question → `src.lexicon.Resolution`; None is `src.lexicon.resolve` with the detector's vocabulary.
         rule: which boxes count; None is the detector's.
         meaning: English name that overrides the first target's, where its word has several meanings or none known.
 
     Raises:
         ProjectError: an empty question. ImageError: a picture that cannot be read.
     """
-    names, unanswered = understand(query, resolver, meaning=meaning)
+    closed = detector.vocabulary is not None
+    resolver = resolver or resolver_for(detector.vocabulary)
+    names, unanswered = understand(query, resolver, meaning=meaning, closed=closed)
     if unanswered is not None:
         return unanswered
     if isinstance(image, str | Path):
@@ -91,10 +98,10 @@ def count_in_image(
 
         image = read_image(image)
     rule = rule or detector.rule
-    english = list(dict.fromkeys(name.english for name in names))
-    found = detector.detect(image, english)
+    terms = list(dict.fromkeys(term for name in names for term in name.terms))
+    found = detector.detect(image, terms)
     size = (int(image.shape[1]), int(image.shape[0]))
-    counted = tuple(_count(name, found, english.index(name.english), rule, size) for name in names)
+    counted = tuple(_count(name, found, [terms.index(term) for term in name.terms], rule, size) for name in names)
     kind: Kind = "counted" if any(one.count for one in counted) else "absent"
     text = "\n".join(_sentence(one, name) for one, name in zip(counted, names, strict=True))
     return Answer(query, kind, text, counted)
@@ -102,62 +109,76 @@ def count_in_image(
 
 @dataclass(frozen=True)
 class Name:
-    """One asked-for thing: the word as said, its English for the detector, its counter (마리, 개), what is asked."""
+    """One asked-for thing: the word as said, what the detector is asked for, its counter (마리, 개), the intent.
+
+    terms: one English name for an open detector; of a vocabulary all classes that are meant (동물: 개, 고양이).
+    """
 
     word: str
-    english: str
+    terms: tuple[str, ...]
     counter: str
     intent: str
 
 
+def resolver_for(vocabulary: Sequence[str] | None = None, translator: Any = None) -> Callable[[str], Any]:
+    """How a question is read: by `src.lexicon`, and for words that it does not know by a translator, where one is."""
+
+    def ask(query: str) -> Any:
+        from src.lexicon import resolve
+
+        return resolve(query, vocabulary=vocabulary, translator=translator)
+
+    return ask
+
+
 def understand(
-    query: str, resolver: Callable[[str], Any] | None = None, *, meaning: str | None = None
+    query: str, resolver: Callable[[str], Any] | None = None, *, meaning: str | None = None, closed: bool = False
 ) -> tuple[list[Name], Answer | None]:
-    """The things that a question names; or, where it cannot be asked of a detector yet, the answer that says why."""
+    """The things that a question names; or, where it cannot be asked of a detector yet, the answer that says why.
+
+    closed: the terms are classes of a vocabulary, all of which are meant; else they are synonyms, the best first.
+    """
     if not query.strip():
         raise ProjectError('the question is empty: ask, for example, "강아지가 몇 마리야?".')
-    asked = (resolver or ask_lexicon)(query)
-    if not asked.targets:
+    asked = (resolver or resolver_for())(query)
+    intent = asked.query.intent
+    if not asked.objects:
         if meaning is None:
             return [], Answer(query, "nothing", '무엇을 셀지 알 수 없습니다. 예: "강아지가 몇 마리야?"')
-        return [Name(meaning, meaning, asked.counter or "개", asked.intent)], None
+        return [Name(meaning, (meaning,), asked.query.counter or "개", intent)], None
     names = []
-    for index, target in enumerate(asked.targets):
-        english = target.english[0] if target.english else ""
-        choices = tuple((choice.english[0], choice.meaning) for choice in target.choices if choice.english)
+    for index, found in enumerate(asked.objects):
+        word = found.target.word
+        terms = tuple(found.terms if closed else found.terms[:1])
+        choices = tuple((choice.english[0], choice.meaning) for choice in found.choices if choice.english)
         if index == 0 and meaning is not None:
-            english = meaning
+            terms = (meaning,)
         elif len(choices) > 1:
             listed = ", ".join(english for english, _ in choices)
-            text = f"'{target.word}'에는 여러 뜻이 있습니다: {listed}. 하나를 골라 주세요."
+            text = f"'{word}'에는 여러 뜻이 있습니다: {listed}. 하나를 골라 주세요."
             return [], Answer(query, "ambiguous", text, choices=choices)
-        elif not english:
-            text = f"'{target.word}'{_topic(target.word)} 모르는 낱말입니다. 영어 이름을 알려 주세요 (--as)."
+        elif not terms:
+            text = f"'{word}'{_topic(word)} 모르는 낱말입니다. 영어 이름을 알려 주세요 (--as)."
             return [], Answer(query, "unknown", text)
-        names.append(Name(target.word, english, target.counter or "개", asked.intent))
+        names.append(Name(word, terms, found.target.counter or "개", intent))
     return names, None
 
 
-def ask_lexicon(query: str) -> Any:
-    """The question as `src.lexicon` reads it."""
-    from src.lexicon import parse_query
+def _count(name: Name, found: Detections, labels: list[int], rule: ClassRule, size: tuple[int, int]) -> Counted:
+    import numpy as np
 
-    return parse_query(query)
-
-
-def _count(name: Name, found: Detections, label: int, rule: ClassRule, size: tuple[int, int]) -> Counted:
     from src.boxes.count_rule import CountRule
     from src.boxes.types import Detections
 
-    mine = found.select(found.labels == label)
-    mine = replace(mine, labels=mine.labels * 0)
+    mine = found.select(np.isin(found.labels, labels))
+    mine = replace(mine, labels=mine.labels * 0)  # several classes that a word means are one thing here
     best = float(mine.scores.max()) if len(mine) else 0.0
-    counting = CountRule((name.english,), (rule,))
+    counting = CountRule((name.word,), (rule,))
     kept = Detections.empty()
     if best >= min(rule.threshold + PRESENCE, 1.0):
         kept = drop_groups(counting.keep(mine, size))
     number = int(counting.count(kept, size)[0]) if len(kept) else 0
-    return Counted(name.word, name.english, name.counter, number, best, kept)
+    return Counted(name.word, ", ".join(name.terms), name.counter, number, best, kept)
 
 
 def drop_groups(found: Detections) -> Detections:
@@ -175,7 +196,7 @@ def drop_groups(found: Detections) -> Detections:
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
-    inside = (shared >= GROUP_INSIDE * areas[None]) & (areas[None] <= areas[:, None] / 2)
+    inside = (areas[None] > 0) & (shared >= GROUP_INSIDE * areas[None]) & (areas[None] <= areas[:, None] / 2)
     return found.select(inside.sum(axis=1) < GROUP_MEMBERS)
 
 
@@ -218,7 +239,7 @@ def draw(image: np.ndarray, answer: Answer) -> np.ndarray:
         for number, box in enumerate(one.detections.boxes, start=1):
             pen.rectangle([float(v) for v in box], outline=colour, width=thickness)
             place = (float(box[0]) + thickness, float(box[1]) + thickness)
-            label = f"{one.english} {number}"
+            label = f"{one.names} {number}"
             pen.rectangle(pen.textbbox(place, label, font=font), fill=colour)
             pen.text(place, label, fill=(255, 255, 255), font=font)
     return np.asarray(picture)
@@ -231,9 +252,9 @@ def report(answer: Answer) -> str:
     for one in answer.counted:
         for number, (box, score) in enumerate(zip(one.detections.boxes, one.detections.scores, strict=True), start=1):
             corners = " ".join(f"{value:.0f}" for value in box)
-            lines.append(f"  {one.english} {number}: score {score:.2f}, box {corners}")
+            lines.append(f"  {one.names} {number}: score {score:.2f}, box {corners}")
         if not one.count:
-            lines.append(f"  {one.english}: highest score {one.best:.2f}")
+            lines.append(f"  {one.names}: highest score {one.best:.2f}")
     return "\n".join(lines)
 
 
@@ -248,6 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", default="auto", help="auto | pretrained | random | a checkpoint's folder")
     parser.add_argument("--weights-dir", type=Path, default=Path("weights"), help="looked into before the hub")
     parser.add_argument("--as", dest="meaning", help="English name of what is meant, where a word has several meanings")
+    parser.add_argument("--translator", help="for unknown words: papago, or an NLLB checkpoint")
     parser.add_argument("--threshold", type=float, help="lowest score of an object (default: the detector's)")
     parser.add_argument("--show", type=Path, help="write a copy of the picture with the boxes here")
     options = parser.parse_args(arguments)
@@ -258,6 +280,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def _translator(name: str | None, weights_dir: Path) -> Any:
+    if name is None:
+        return None
+    from src.translation import NllbTranslator, PapagoTranslator
+
+    return PapagoTranslator() if name == "papago" else NllbTranslator.load(name, weights_dir=weights_dir)
+
+
 def _run(options: argparse.Namespace) -> int:
     if not options.picture.is_file():
         raise ProjectError(f"the picture {options.picture} does not exist.")
@@ -265,7 +295,8 @@ def _run(options: argparse.Namespace) -> int:
         raise ProjectError(f"--threshold {options.threshold}: give a score between 0 and 1.")
     if options.show is not None and options.show.resolve() == options.picture.resolve():
         raise ProjectError(f"--show {options.show} is the picture itself: give the copy another name.")
-    _, unanswered = understand(options.question, meaning=options.meaning)
+    resolver = resolver_for(translator=_translator(options.translator, options.weights_dir))
+    _, unanswered = understand(options.question, resolver, meaning=options.meaning)
     if unanswered is not None:  # said before a detector is loaded
         print(report(unanswered))
         return 2
@@ -275,7 +306,7 @@ def _run(options: argparse.Namespace) -> int:
     image = read_image(options.picture)
     detector = load_detector(options.model, weights=options.weights, weights_dir=options.weights_dir)
     rule = detector.rule if options.threshold is None else replace(detector.rule, threshold=options.threshold)
-    answer = count_in_image(image, options.question, detector, rule=rule, meaning=options.meaning)
+    answer = count_in_image(image, options.question, detector, resolver, rule, meaning=options.meaning)
     print(report(answer))
     if options.show is not None:
         from PIL import Image

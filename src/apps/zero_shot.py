@@ -34,6 +34,8 @@ class ZeroShotDetector:
         folder: the checkpoint's folder, for its tokenizer; None for random weights.
     """
 
+    vocabulary: Sequence[str] | None = None  # open: it is asked in English for anything
+
     def __init__(self, network: Any, spec: Any, *, folder: str | None) -> None:
         self.network, self.spec, self.folder = network, spec, folder
 
@@ -63,7 +65,8 @@ class ZeroShotDetector:
         batch = torch.from_numpy(np.ascontiguousarray(canvas)).permute(2, 0, 1)[None].to(device)
         found = self.network.detect(self.spec.normalize(batch))[0]
         boxes = boxes_to_original(found["boxes"].float().cpu().numpy(), size, self.spec)
-        return Detections(boxes, found["scores"].float().cpu().numpy(), found["labels"].cpu().numpy())
+        whole = Detections(boxes, found["scores"].float().cpu().numpy(), found["labels"].cpu().numpy())
+        return whole.select((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))  # others lay in the padding
 
 
 def load_detector(
