@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from src.lexicon.entries import Entry, english_key, korean_key, lexicon
 from src.lexicon.names import HANGUL, english_entry, english_of
 from src.lexicon.query import Choice, Query, Target, parse_query
 from src.lexicon.senses import broader_terms
 from src.lexicon.similarity import Embedder, nearest_classes
-from src.translation.base import Translator
+
+if TYPE_CHECKING:
+    from src.translation.base import Translator
 
 # the nearest class is a guess; how many others are named with it
 TOP = 5
@@ -96,6 +99,10 @@ def _resolve(
             base = (translated, *base)
     if index is None or vocabulary is None:
         return Resolved(target, english, step, choices=target.choices)
+    meant = [] if invisible else _meanings_there(target, index)
+    if len(meant) == 1:
+        # the detector's classes settle what the question left open
+        return Resolved(target, *meant[0])
     names, broader = ((), False) if invisible else _in_vocabulary(target, base, index)
     if names:
         return Resolved(target, names, step if step != "none" else "lexicon", broader, choices=target.choices)
@@ -107,6 +114,18 @@ def _resolve(
             target, (similar[0][0],) if similar else (), "similarity", similar=similar, choices=target.choices
         )
     return Resolved(target, (), "none", choices=target.choices)
+
+
+def _meanings_there(target: Target, index: dict[str, list[str]]) -> list[tuple[tuple[str, ...], str, bool]]:
+    """(class names, step, wider) of each open meaning of a word that the vocabulary has."""
+    found = []
+    for choice in target.choices:
+        if choice.english:
+            one = replace(target, lemma=choice.meaning, english=choice.english, base=choice.english)
+            names, broader = _in_vocabulary(one, one.base, index)
+            if names:
+                found.append((names, target.source, broader))
+    return found
 
 
 def translate_noun(translator: Translator, word: str) -> str | None:

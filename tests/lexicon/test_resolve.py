@@ -75,6 +75,17 @@ def test_a_general_word_means_every_kind_of_it() -> None:
     assert set(resolve("결함", vocabulary=["scratch", "crack", "screw"]).terms) == {"scratch", "crack"}
 
 
+def test_a_vocabulary_settles_an_open_homograph() -> None:
+    (open_,) = resolve("배가 있어?").objects
+    assert len(open_.choices) == 3
+    (boat,) = resolve("배가 있어?", vocabulary=COCO).objects
+    assert boat.terms == ("boat",) and boat.choices == ()
+    (pear,) = resolve("배가 있어?", vocabulary=["apple", "pear"]).objects
+    assert pear.terms == ("pear",) and pear.choices == ()
+    (both,) = resolve("배가 있어?", vocabulary=["ship", "pear"]).objects
+    assert both.terms == ("ship",) and len(both.choices) == 3
+
+
 def test_a_korean_vocabulary() -> None:
     names = ["사과", "강아지", "머그컵"]
     assert resolve("멍멍이가 몇 마리야?", vocabulary=names).terms == ("강아지",)
