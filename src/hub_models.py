@@ -14,20 +14,32 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from src.errors import ProjectError, nearest
+from src.hub_configs import CONFIG_FILE, build_config, build_model, load_config, part_config, plain_config
 from src.weight_sources import Probe, hub_endpoint, hub_is_offline
 from src.weights import ResolvedWeights, WeightsNotFound, file_sha256, inspect_weights, resolve_weights
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from src.models.features import LoadReport
+__all__ = [
+    "Prepared",
+    "build_config",
+    "build_model",
+    "checkpoint_folder",
+    "default_preprocess",
+    "fetch_checkpoint",
+    "load_config",
+    "part_config",
+    "plain_config",
+    "prepare_network",
+    "refuse_checkpoint_early",
+    "resolve_checkpoint",
+    "weight_files",
+]
 
 WORDS = ("auto", "pretrained", "random")
-CONFIG_FILE = "config.json"
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
@@ -77,6 +89,20 @@ def resolve_checkpoint(
     for file in files:
         inspect_weights(file)
     return ResolvedWeights(kind, str(folder), source, _sha256(files))
+
+
+def refuse_checkpoint_early(repo: str, weights: str, *, weights_dir: Path | None) -> None:
+    """`resolve_checkpoint`'s refusal before anything heavy is imported; whatever needs a closer look passes.
+
+    Raises:
+        WeightsNotFound: a checkpoint is wanted, none is here, and the hub does not answer.
+        ProjectError: `repo` is no owner/name.
+    """
+    _check_repo(repo)
+    if weights not in ("auto", "pretrained") or checkpoint_folder(repo, weights_dir):
+        return
+    if not Probe().answering([hub_endpoint()]):
+        raise WeightsNotFound(_ways_out(repo, weights_dir))
 
 
 def checkpoint_folder(repo: str, weights_dir: Path | None) -> Path | None:
@@ -155,13 +181,13 @@ def _find(repo: str, weights_dir: Path | None) -> tuple[str, Path, str]:
         place = "the weights folder" if inside else "the local cache"
         return ("file" if inside else "cache"), local, f"{local.name if inside else repo} in {place}"
     if not probe.answering([hub_endpoint()]):
-        offline = "offline mode is set (HF_HUB_OFFLINE)"
-        state = offline if hub_is_offline() else f"no answer from {hub_endpoint()}"
-        raise WeightsNotFound(_ways_out(repo, weights_dir, state))
+        raise WeightsNotFound(_ways_out(repo, weights_dir))
     return "hub", download_checkpoint(repo), f"downloaded from {repo}"
 
 
-def _ways_out(repo: str, weights_dir: Path | None, state: str) -> str:
+def _ways_out(repo: str, weights_dir: Path | None) -> str:
+    offline = "offline mode is set (HF_HUB_OFFLINE)"
+    state = offline if hub_is_offline() else f"no answer from {hub_endpoint()}"
     stem = repo.partition("@")[0].replace("/", "_")
     folder = f"not in {weights_dir} ({stem}/), " if weights_dir else ""
     ways = [
@@ -232,153 +258,6 @@ def fetch_checkpoint(repo: str, folder: Path) -> Path:
     return target
 
 
-def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The full configuration of a checkpoint's folder, or of a model type's defaults, as a plain dict.
-
-    Args:
-        source: a folder with `config.json`, or a model type of transformers ("grounding-dino", "owlv2", "rt_detr_v2").
-        overrides: keys to replace; nested dicts are merged, and one that names another `model_type` replaces.
-
-    Raises:
-        ProjectError: an unknown model type or key (with the nearest known one), values that the type refuses.
-    """
-    folder = Path(source)
-    raw: dict[str, Any] = {}
-    if (folder / CONFIG_FILE).is_file():
-        raw = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        model_type = raw.get("model_type", "")
-    else:
-        model_type = str(source)
-    config_class = _config_class(model_type)
-    merged = _merge(raw, dict(overrides or {}))
-    merged.pop("model_type", None)
-    _check_keys(config_class(), dict(overrides or {}), merged, "config")
-    try:
-        config = config_class.from_dict(merged)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ProjectError(f"{model_type} refuses its configuration: {error}") from error
-    except Exception as error:  # huggingface_hub's strict dataclasses have an error class of their own
-        if "Strict" not in type(error).__name__:
-            raise
-        raise ProjectError(f"{model_type} refuses its configuration: {error}") from error
-    return plain_config(config)
-
-
-def plain_config(config: Any) -> dict[str, Any]:
-    """A transformers configuration as a dict of JSON's types, whole, with its `model_type`."""
-    return {**json.loads(config.to_json_string(use_diff=False)), "model_type": config.model_type}
-
-
-def part_config(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
-    """The configuration of one network out of a checkpoint that holds several; any other as it is.
-
-    SAM 3 is published as one video checkpoint with a detector (`sam3`) and a tracker (`sam3_tracker`) inside.
-    """
-    inner = config.get({"sam3": "detector_config", "sam3_tracker": "tracker_config"}.get(model_type, ""))
-    if config.get("model_type") == model_type or not isinstance(inner, Mapping):
-        return dict(config)
-    values = {key: value for key, value in inner.items() if key != "model_type"}
-    return plain_config(_config_class(model_type).from_dict(values))
-
-
-def build_config(config: Mapping[str, Any]) -> Any:
-    """The transformers configuration that `load_config` or `plain_config` wrote as a dict."""
-    values = dict(config)
-    return _config_class(values.pop("model_type", "")).from_dict(values)
-
-
-def _config_class(model_type: str) -> Any:
-    from transformers import CONFIG_MAPPING
-
-    if model_type not in CONFIG_MAPPING:
-        raise ProjectError(
-            f"{model_type!r} is no model type of the installed transformers.{nearest(model_type, CONFIG_MAPPING)}"
-        )
-    return CONFIG_MAPPING[model_type]
-
-
-def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        old = merged.get(key)
-        same = isinstance(value, Mapping) and isinstance(old, Mapping)
-        if same and value.get("model_type", old.get("model_type")) == old.get("model_type"):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = dict(value) if isinstance(value, Mapping) else value
-    return merged
-
-
-def _check_keys(default: Any, overrides: Mapping[str, Any], merged: Mapping[str, Any], where: str) -> None:
-    """A configuration swallows keys that it does not know; a misspelt one must not pass."""
-    known = {*default.to_dict(), *default.attribute_map, "model_type"}
-    for key, value in overrides.items():
-        if key not in known:
-            raise ProjectError(f"model.{where}.{key}: {default.model_type} has no such key.{nearest(key, known)}")
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            model_type = merged[key].get("model_type")
-            nested = _config_class(model_type)() if model_type else getattr(default, key, None)
-            if hasattr(nested, "attribute_map"):
-                _check_keys(nested, value, merged[key], f"{where}.{key}")
-
-
-def build_model(
-    model_class: type,
-    config: Mapping[str, Any],
-    weights: str | None,
-    *,
-    may_differ: Sequence[str] = (),
-) -> tuple[nn.Module, LoadReport | None]:
-    """Build a transformers network from its plain configuration, with the weights of a checkpoint's folder.
-
-    Args:
-        model_class: a class of transformers, such as GroundingDinoForObjectDetection.
-        config: what `load_config` gave.
-        weights: a checkpoint's folder; None leaves random values, to be filled by a state dict.
-        may_differ: beginnings of parameter names that may be missing from the checkpoint or have another shape there
-            (a classifier of other classes); they keep random values, and the report names them.
-
-    Raises:
-        ProjectError: other parameters are missing or differ in shape: the checkpoint is of another network.
-    """
-    import torch
-
-    from src.models.features import LoadReport
-
-    built = build_config(config)
-    if weights is None:
-        return model_class(built), None
-    try:
-        model, info = model_class.from_pretrained(
-            weights,
-            config=built,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        first = (str(error).splitlines() or [""])[0][:300]
-        raise ProjectError(f"{weights} could not be loaded as {model_class.__name__}: {first}") from error
-    mismatched = [str(row[0]) for row in info["mismatched_keys"]]
-    missing = sorted(info["missing_keys"])
-    report = LoadReport(
-        path=str(weights),
-        loaded=len(model.state_dict()) - len(missing) - len(mismatched),
-        missing=tuple(missing),
-        mismatched=tuple(sorted(mismatched)),
-        unexpected=tuple(sorted(info["unexpected_keys"])),
-    )
-    faults = [name for name in (*missing, *mismatched) if not name.startswith(tuple(may_differ) or ("\0",))]
-    if faults:
-        raise ProjectError(
-            f"the checkpoint {weights} does not fit {model_class.__name__}: {len(faults)} parameters are missing or "
-            f"of another shape, {faults[0]} among them. Give model.checkpoint and model.weights of one network, and "
-            "leave model.config empty unless its keys were overridden for that checkpoint as well."
-        )
-    return model.train(), report
-
-
 @dataclass(frozen=True)
 class Prepared:
     """What a network is built from: `network_class(num_classes=, image_size=, **options, **initial)`.
@@ -413,8 +292,13 @@ def prepare_network(
     resolved = {}
     for argument, (name, word) in network_class.checkpoints(options, weights).items():
         may_fall_back = bundled and not network_class.zero_shot
-        find = resolve_checkpoint if _is_repo(name) else _resolve_backbone
-        resolved[argument] = find(name, word, weights_dir=weights_dir, bundled=may_fall_back, warn=warn)
+        if _is_repo(name):
+            found = resolve_checkpoint(name, word, weights_dir=weights_dir, bundled=may_fall_back, warn=warn)
+        else:
+            found = resolve_weights(
+                name, word, weights_dir=weights_dir, bundled=may_fall_back, warn=warn, fallback="random"
+            )
+        resolved[argument] = found
     folders = {argument: found.path for argument, found in resolved.items()}
     completed = network_class.prepare(dict(options), folders, list(class_names))
     first = network_class.first_values(completed, folders) if hasattr(network_class, "first_values") else folders
@@ -425,14 +309,7 @@ def _is_repo(name: str) -> bool:
     return "/" in name and not name.startswith(("hf-hub:", "torchvision/"))
 
 
-def _resolve_backbone(
-    name: str, word: str, *, weights_dir: Path | None, bundled: bool, warn: Callable[[str], Any]
-) -> ResolvedWeights:
-    """A backbone's weights; where `auto` may fall back, to random values: a detector learns its features."""
-    try:
-        return resolve_weights(name, word, weights_dir=weights_dir, bundled=False)
-    except WeightsNotFound:
-        if word != "auto" or not bundled:
-            raise
-        warn(f"WARNING: no pretrained weights for {name}; on this bundled sample it starts from random values.")
-        return ResolvedWeights("random", None, f"random values, for want of {name}", None)
+def default_preprocess(options: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    """`mean` and `std` (RGB, unit range) that the checkpoints of a network expect, by its options with `_target_`."""
+    module, _, name = str(options["_target_"]).rpartition(".")
+    return getattr(import_module(module), name).normalization(options)

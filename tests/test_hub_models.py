@@ -13,9 +13,12 @@ from src.hub_models import (
     build_config,
     build_model,
     checkpoint_folder,
+    default_preprocess,
     fetch_checkpoint,
     load_config,
     plain_config,
+    prepare_network,
+    refuse_checkpoint_early,
     resolve_checkpoint,
     wanted_files,
     weight_files,
@@ -173,3 +176,70 @@ def test_weights_are_loaded_and_reported(checkpoint: Path) -> None:
         build_model(CLIPModel, wider, str(checkpoint))
     _, report = build_model(CLIPModel, wider, str(checkpoint), may_differ=["text_projection", "visual_projection"])
     assert set(report.mismatched) == {"text_projection.weight", "visual_projection.weight"}
+
+
+class Network:
+    """What `prepare_network` asks of a class: a hub checkpoint and a backbone of another place."""
+
+    zero_shot = False
+
+    @classmethod
+    def checkpoints(cls, options, weights):
+        return {"weights": (options["backbone"], weights), "text_weights": (REPO, options["text_weights"])}
+
+    @classmethod
+    def prepare(cls, options, folders, class_names):
+        return {**options, "class_names": class_names, "text": folders["text_weights"] is not None}
+
+    @staticmethod
+    def normalization(options):
+        return {"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)}
+
+
+def test_a_network_is_prepared_from_all_its_checkpoints(checkpoint: Path) -> None:
+    said: list[str] = []
+    options = {"backbone": "resnet10t", "text_weights": "auto"}
+    prepared = prepare_network(
+        Network, options, weights="auto", weights_dir=checkpoint.parent, bundled=True, class_names=["cat"],
+        warn=said.append,
+    )  # fmt: skip
+    assert prepared.options == {**options, "class_names": ["cat"], "text": True}
+    assert prepared.initial == {"weights": None, "text_weights": str(checkpoint)}
+    assert {name: found.kind for name, found in prepared.resolved.items()} == {
+        "weights": "random", "text_weights": "file",
+    }  # fmt: skip
+    assert len(said) == 1 and "resnet10t" in said[0]
+    with pytest.raises(WeightsNotFound, match="resnet10t"):
+        prepare_network(
+            Network, options, weights="auto", weights_dir=checkpoint.parent, bundled=False, class_names=["cat"]
+        )
+
+
+def test_a_zero_shot_network_never_falls_back(tmp_path: Path) -> None:
+    zero_shot = type("ZeroShot", (Network,), {"zero_shot": True})
+    options = {"backbone": "resnet10t", "text_weights": "random"}
+    with pytest.raises(WeightsNotFound):
+        prepare_network(zero_shot, options, weights="auto", weights_dir=tmp_path, bundled=True, class_names=["cat"])
+
+
+def test_early_refusal_is_the_late_one(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsNotFound) as late:
+        resolve_checkpoint(REPO, "auto", weights_dir=tmp_path, bundled=False)
+    with pytest.raises(WeightsNotFound) as early:
+        refuse_checkpoint_early(REPO, "auto", weights_dir=tmp_path)
+    assert str(early.value) == str(late.value)
+    refuse_checkpoint_early(REPO, "random", weights_dir=tmp_path)
+    refuse_checkpoint_early(REPO, "auto", weights_dir=checkpoint.parent)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "first"),
+    [
+        ("open_vocabulary.OpenVocabularyDetector", {"architecture": "owlv2"}, 0.48145466),
+        ("segmentation.GroundedSam", {"architecture": "grounding-dino"}, 0.485),
+        ("detic.DeticDetector", {"backbone": "resnet18"}, 0.485),
+    ],
+)
+def test_networks_say_what_their_pictures_are_normalised_by(target: str, options: dict, first: float) -> None:
+    usual = default_preprocess({"_target_": f"src.models.detection.{target}", **options})
+    assert usual["mean"][0] == pytest.approx(first) and len(usual["std"]) == 3

@@ -224,27 +224,6 @@ def _sentence(one: Counted, name: Name) -> str:
     return f"{one.word}{_subject(one.word)} {number} 있습니다."
 
 
-def draw(image: np.ndarray, answer: Answer) -> np.ndarray:
-    """A copy of the picture (H×W×3 uint8 RGB) with the counted boxes, numbered from 1, a colour a thing."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
-
-    colours = ((230, 57, 70), (29, 118, 219), (42, 157, 85), (244, 162, 40), (142, 68, 173), (0, 160, 170))
-    picture = Image.fromarray(np.array(image, dtype=np.uint8))
-    pen = ImageDraw.Draw(picture)
-    thickness = max(2, round(max(picture.size) / 400))
-    font = ImageFont.load_default(size=max(12, round(max(picture.size) / 50)))
-    for index, one in enumerate(answer.counted):
-        colour = colours[index % len(colours)]
-        for number, box in enumerate(one.detections.boxes, start=1):
-            pen.rectangle([float(v) for v in box], outline=colour, width=thickness)
-            place = (float(box[0]) + thickness, float(box[1]) + thickness)
-            label = f"{one.names} {number}"
-            pen.rectangle(pen.textbbox(place, label, font=font), fill=colour)
-            pen.text(place, label, fill=(255, 255, 255), font=font)
-    return np.asarray(picture)
-
-
 def report(answer: Answer) -> str:
     """The answer as the command prints it: the sentences, then every box."""
     lines = [answer.text]
@@ -310,6 +289,8 @@ def _run(options: argparse.Namespace) -> int:
     print(report(answer))
     if options.show is not None:
         from PIL import Image
+
+        from src.apps.drawing import draw
 
         options.show.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw(image, answer)).save(options.show)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from src.apps import count as app
-from src.apps.count import count_in_image, draw, drop_groups, main, report, resolver_for, understand
+from src.apps.count import count_in_image, drop_groups, main, report, resolver_for, understand
+from src.apps.drawing import draw
 from src.apps.zero_shot import THRESHOLDS, load_detector
 from src.boxes.class_rule import ClassRule
 from src.boxes.types import Detections

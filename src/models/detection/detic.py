@@ -18,7 +18,7 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou
 
 from src.errors import ProjectError, nearest
 from src.models.detection.compact import CompactDetector
-from src.models.features import LoadReport
+from src.models.features import LoadReport, default_normalization
 
 TAG_LOSSES = ("max-size", "max-score")
 _FOREGROUND_IOU = 0.5
@@ -145,6 +145,12 @@ class DeticDetector(nn.Module):
             "text_config": config,
             "embedding_dim": int(config["projection_dim"]),
         }
+
+    @staticmethod
+    def normalization(options: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+        """`mean` and `std` (RGB, unit range) that the backbone's pretrained weights expect."""
+        mean, std = default_normalization(str(options["backbone"]))
+        return {"mean": mean, "std": std}
 
     @classmethod
     def first_values(cls, options: Mapping[str, Any], folders: Mapping[str, str | None]) -> dict[str, Any]:

@@ -107,6 +107,12 @@ class OpenVocabularyDetector(nn.Module):
         prompts = prompts_for(architecture, config, class_names, folder=folder, template=options.get("template"))
         return {**options, "class_names": list(class_names), "config": config, "prompts": prompts}
 
+    @staticmethod
+    def normalization(options: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+        """`mean` and `std` (RGB, unit range) that the architecture's published checkpoints expect."""
+        mean, std = family_of(str(options["architecture"])).normalization
+        return {"mean": mean, "std": std}
+
     def set_vocabulary(self, class_names: Sequence[str], prompts: Sequence[Mapping[str, Any]]) -> None:
         """Ask for other classes from now on; `prompts` from `prompts_for` with this network's configuration."""
         asked = sorted(index for chunk in prompts for index in chunk["classes"])
