@@ -331,5 +331,8 @@ def _row_hash(ids: Iterable[str]) -> str:
 
 
 def _begin_worker(_: int) -> None:
-    """One thread a worker: OpenCV would start as many as there are cores in each. (torch limits itself.)"""
-    cv2.setNumThreads(1)
+    """OpenCV without threads: it would start as many as there are cores in each. (torch limits itself.)
+
+    0, not 1: setting 1 waits for the threads of the parent, which a forked worker does not have, for ever.
+    """
+    cv2.setNumThreads(0)

@@ -1,7 +1,9 @@
 """Folds reach their loaders, broken files stand aside, ranks share rows, a resumed run sees equal batches."""
 
+import multiprocessing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -245,6 +247,23 @@ def test_workers_are_chosen_by_what_there_is_to_do(manifest, folds, monkeypatch)
     loader = module(manifest, folds, num_workers=2).train_dataloader()
     assert loader.num_workers == 2 and loader.persistent_workers
     assert loader.pin_memory == torch.cuda.is_available()
+
+
+def test_workers_begin_after_opencv_has_used_threads():
+    """Forked from a process whose OpenCV has a thread pool, as after drawing figures between two folds."""
+    before, picture = cv2.getNumThreads(), np.zeros((2000, 2000, 3), np.uint8)
+    try:
+        cv2.setNumThreads(2)
+        for _ in range(20):
+            cv2.resize(picture, (1500, 1500))
+        worker = multiprocessing.get_context("fork").Process(target=datamodule_module._begin_worker, args=(0,))
+        worker.start()
+        worker.join(20)
+        hangs = worker.is_alive()
+        worker.kill()
+    finally:
+        cv2.setNumThreads(before)
+    assert not hangs
 
 
 def test_loaders_leave_torchs_generator_alone(manifest, folds):
