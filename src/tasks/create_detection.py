@@ -81,7 +81,7 @@ def _find(
         )
     kind = network_class(network["_target_"])
     if hasattr(kind, "checkpoints"):
-        from src.hub_models import default_preprocess, prepare_network
+        from src.hub_models import prepare_network
 
         prepared = prepare_network(
             kind,
@@ -92,14 +92,21 @@ def _find(
             class_names=english_names(classes),
         )
         resolved = next(iter(prepared.resolved.values()))
-        return _Found(prepared.options, prepared.initial, resolved, default_preprocess(prepared.options))
-    from src.models.features import default_normalization
-
+        return _Found(prepared.options, prepared.initial, resolved, kind.normalization(prepared.options))
     resolved = resolve_weights(
         network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback="random"
     )
+    return _Found(network, {"weights": resolved.path}, resolved, _normalization(kind, network))
+
+
+def _normalization(kind: Any, network: dict[str, Any]) -> dict[str, Any]:
+    """Mean and deviation by the network's class, where it says them, else by its timm backbone."""
+    if hasattr(kind, "normalization"):
+        return kind.normalization(network)
+    from src.models.features import default_normalization
+
     mean, std = default_normalization(network["backbone"])
-    return _Found(network, {"weights": resolved.path}, resolved, {"mean": mean, "std": std})
+    return {"mean": mean, "std": std}
 
 
 def english_names(classes: Sequence[str]) -> list[str]:
@@ -110,7 +117,7 @@ def english_names(classes: Sequence[str]) -> list[str]:
     """
     from src.lexicon import english_of
 
-    terms = {name: english_of(name) for name in classes}
+    terms = {name: english_of(name, among=list(classes)) for name in classes}
     unknown = [name for name, found in terms.items() if not found]
     if unknown:
         raise ProjectError(
