@@ -1,6 +1,5 @@
 """Boxes drawn on pictures as files: class colours, names, scores."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from src.boxes.types import Detections
 from src.errors import ProjectError
 from src.report.fonts import drawn_names
 from src.report.palette import dashes, ink_on, rgb
+from src.report.thumbnails import file_name
 
 SIDE = 1280  # pixels of the longer side of a written picture
+TRUTH = (91, 255, 131)
 
 
 def write_pictures(
@@ -39,8 +40,7 @@ def write_pictures(
         except ProjectError as error:
             print(f"WARNING   no picture of {identifier}: {error}")
             continue
-        plain = re.sub(r"[^\w.-]+", "_", str(identifier))[-80:]
-        path = target / f"{rank:03d}_{plain}.jpg"
+        path = target / file_name(rank, identifier, ".jpg")
         with atomic_path(path) as temporary:
             draw_boxes(picture, found, names=names, font=font).save(temporary, format="JPEG", quality=90)
         written.append(path)
@@ -48,11 +48,18 @@ def write_pictures(
 
 
 def draw_boxes(
-    picture: np.ndarray, found: Detections, *, names: Sequence[str], font: str, side: int = SIDE, letters: int = 15
+    picture: np.ndarray,
+    found: Detections,
+    *,
+    names: Sequence[str],
+    font: str,
+    side: int = SIDE,
+    letters: int = 15,
+    truth: np.ndarray | None = None,
 ) -> Any:
     """A Pillow image, at most `side` pixels long, of H×W×3 uint8 with the boxes over it, the surest on top.
 
-    `letters`: height of the names in pixels; 0 draws boxes alone.
+    `letters`: height of the names in pixels; 0 draws boxes alone. `truth`: (N, 4) boxes drawn dashed below.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -62,6 +69,9 @@ def draw_boxes(
     draw = ImageDraw.Draw(image)
     width = max(2, round(max(image.size) / 350)) if letters else 1
     face = ImageFont.truetype(font, letters) if letters else None
+    for each in [] if truth is None else truth.tolist():
+        box = [value * scale[i % 2] for i, value in enumerate(each)]
+        _frame(draw, box, colour=TRUTH, width=width, pattern=(4, 3))
     for index in np.argsort(found.scores, kind="stable"):
         label = int(found.labels[index])
         box = [value * scale[i % 2] for i, value in enumerate(found.boxes[index].tolist())]

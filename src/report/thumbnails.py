@@ -1,6 +1,7 @@
-"""Pictures on the page: made small, and inlined."""
+"""Pictures made small, inlined in the page, or named as files."""
 
 import base64
+import re
 
 import numpy as np
 
@@ -24,3 +25,9 @@ def data_uri(image: np.ndarray, quality: int = 84) -> str:
 
     _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def file_name(rank: int, identifier: object, suffix: str) -> str:
+    """'003_id.png': letters of an id that a file system may refuse become "_", and the end of a long one stands."""
+    plain = re.sub(r"[^\w.-]+", "_", str(identifier))[-60:]  # 3 bytes a Korean letter; names end at 255 bytes
+    return f"{rank:03d}_{plain}{suffix}"

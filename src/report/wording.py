@@ -20,11 +20,32 @@ METRIC_NAMES = {
     "threshold": "Threshold",
     "n_normal": "Normal images",
     "n_anomalous": "Defective images",
+    "map": "mAP, IoU 0.50 to 0.95",
+    "map50": "mAP50",
+    "map75": "mAP75",
+    "map_small": "mAP, small objects",
+    "map_medium": "mAP, medium objects",
+    "map_large": "mAP, large objects",
+    "voc_map": "VOC mAP, IoU 0.5",
+    "voc_map40": "VOC mAP, IoU 0.4",
+    "ar1": "Recall, 1 box an image and class",
+    "ar10": "Recall, 10 boxes",
+    "ar100": "Recall, 100 boxes",
+    "count_exact": "Counts exactly right",
+    "count_exact_image": "Images with all counts right",
+    "count_tiered": "Count credit: 1 if right, ½ if off by one",
+    "count_mae": "Count error, mean absolute",
+    "count_rmse": "Count error, root mean square",
+    "count_rmse_columns": "Count RMSE, mean over classes",
+    "images": "Images",
 }
 
 
 def metric_name(key: str) -> str:
     """'pixel_auroc' becomes 'Pixel AUROC'; an unknown key loses only its underscores."""
+    own = key.removesuffix("_in_sample")
+    if own != key and key not in METRIC_NAMES:
+        return f"{metric_name(own)}, on the rule's own images"
     return METRIC_NAMES.get(key, key.replace("_", " "))
 
 

@@ -1,6 +1,5 @@
 """The pictures worth looking at: which ones, their heatmaps on one common scale, true masks outlined."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from src.data.images import read_image, read_mask
 from src.errors import ProjectError
 from src.report.anomaly.evidence import ScoredSet
 from src.report.anomaly.overlay import on_picture, outline, overlay, read_finite_map
-from src.report.thumbnails import SIDE, shrink
+from src.report.thumbnails import SIDE, file_name, shrink
 
 PER_GROUP = 6
 CELL, GAP, HEADING, CAPTION = 124, 12, 30, 24  # pixels of the contact sheet
@@ -223,8 +222,7 @@ def write_heatmaps(
         if card.picture is None or card.map is None:
             continue
         sheet = np.concatenate([image for _, image in panels(card, scale)], axis=1)
-        plain = re.sub(r"[^\w.-]+", "_", str(name))[-80:]
-        path = target / f"{rank:03d}_{plain}.png"
+        path = target / file_name(rank, name, ".png")
         with atomic_path(path) as temporary:
             temporary.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
         written.append(path)

@@ -1,0 +1,261 @@
+"""The pictures worth looking at: which ones, and what is drawn on each."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.atomic import atomic_path
+from src.boxes.types import pairwise_iou
+from src.data.images import read_image
+from src.errors import ProjectError
+from src.report import palette
+from src.report.detection.evidence import CONFUSED, FALSE, MISSED, NEUTRAL, RIGHT, BoxSet
+from src.report.drawing import draw_boxes
+from src.report.fonts import plain_font
+from src.report.thumbnails import shrink
+
+PER_GROUP = 6
+SIDE = 480  # pixels of a thumbnail's longer side
+CARD = (360, 270)  # CSS pixels that a card gives its picture, for the size of letters
+LETTERS = 11.5  # CSS pixels
+MOST_TAGS = 12  # boxes of a picture up to which right ones are named too
+CELL, GAP, HEADING = 200, 8, 26  # pixels of the contact sheet
+NEAR = 0.1  # of score: how near to the threshold a doubtful box is
+
+
+@dataclass
+class Card:
+    """One shown image; `picture` H×W×3 uint8 is None when it could not be read, and `notes` says why."""
+
+    scored: BoxSet
+    index: int
+    picture: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Group:
+    """Cards under one heading; `note` says how they were chosen."""
+
+    title: str
+    note: str
+    key: str  # the set's key: "oof" | "test"
+    cards: list[Card]
+
+
+def choose(scored: BoxSet, names: Sequence[str], thresholds: Sequence[float], skip: set[str]) -> list[Group]:
+    """Worst images, confusions, crowded and best ones of one set, an image once; at most PER_GROUP each.
+
+    Where only counts are known, worst and best go by them; without any truth it shows the most counted and the
+    most doubtful images. `skip` holds the ids without a readable image; `thresholds` are the count rule's, a class.
+    """
+    usable = [
+        i for i, (name, path) in enumerate(zip(scored.ids, scored.paths, strict=True)) if path and name not in skip
+    ]
+    if len(scored.with_boxes):
+        plans = _by_boxes(scored, names, [i for i in usable if i in scored.outcomes])
+    elif len(scored.with_counts):
+        known = set(scored.with_counts.tolist())
+        plans = _by_counts(scored, [i for i in usable if i in known])
+    else:
+        plans = _by_detections(scored, np.asarray(thresholds), usable)
+    shown: set[int] = set()
+    groups = []
+    for title, note, order in plans:
+        fresh = [i for i in order if i not in shown][:PER_GROUP]
+        shown.update(fresh)
+        if fresh:
+            groups.append(Group(title, note, scored.key, [Card(scored, i) for i in fresh]))
+    return groups
+
+
+Plan = tuple[str, str, list[int]]
+
+
+def _by_boxes(scored: BoxSet, names: Sequence[str], usable: list[int]) -> list[Plan]:
+    found = scored.outcomes
+    objects = {i: int((found[i].objects != NEUTRAL).sum()) for i in usable}
+    wrong = [i for i in usable if found[i].errors]
+    right = [i for i in usable if not found[i].errors and objects[i]]
+    worst = sorted(wrong, key=lambda i: (-found[i].errors, -objects[i], i))
+    note = f"{len(wrong):,} of {len(usable):,} images have a missed or false object; the most errors first."
+    plans = [("Worst images", note, worst)] if wrong else []
+    table = scored.confusion[:-1, :-1].copy()
+    np.fill_diagonal(table, 0)
+    if table.any():
+        order = np.argsort(-table, axis=None, kind="stable")[: min(3, np.count_nonzero(table))]
+        pairs = [tuple(map(int, np.unravel_index(place, table.shape))) for place in order]
+        said = "; ".join(f"{names[t]} taken for {names[p]} {table[t, p]:,}×" for t, p in pairs)
+        often = {i: _confusions(scored, i, pairs) for i in usable}
+        order = sorted((i for i in usable if any(often[i])), key=lambda i: ([-n for n in often[i]], i))
+        plans.append(("Biggest confusions", f"{said}.", order))
+    crowded = sorted((i for i in usable if objects[i]), key=lambda i: (-objects[i], i))
+    plans.append(("Most crowded", "The most objects first, of the images not shown above.", crowded))
+    best = sorted(right, key=lambda i: (-objects[i], i))
+    note = f"In {len(right):,} images with objects, every one is found and nothing else; the most objects first."
+    return [*plans, ("Best images", note, best)]
+
+
+def _confusions(scored: BoxSet, index: int, pairs: list[tuple[int, int]]) -> list[int]:
+    """How often each (true, said) pair occurs in an image."""
+    outcome, kept, truth = scored.outcomes[index], scored.kept[index], scored.truth[index]
+    mixed = outcome.boxes == CONFUSED
+    true, said = truth.labels[outcome.partner[mixed]], kept.labels[mixed]
+    return [int(((true == t) & (said == p)).sum()) for t, p in pairs]
+
+
+def _by_counts(scored: BoxSet, usable: list[int]) -> list[Plan]:
+    off = np.abs(scored.counted - scored.counts).sum(axis=1)
+    objects = scored.counts.sum(axis=1)
+    worst = sorted((i for i in usable if off[i]), key=lambda i: (-off[i], i))
+    crowded = sorted(usable, key=lambda i: (-objects[i], i))
+    best = [i for i in crowded if not off[i] and objects[i]]
+    note = f"{len(worst):,} of {len(usable):,} images have a wrong count; the furthest off first."
+    return [
+        ("Worst counts", note, worst),
+        ("Most crowded", "The most objects first, of the images not shown above.", crowded),
+        ("Best counts", f"{len(best):,} images with objects are counted right; the most objects first.", best),
+    ]
+
+
+def _by_detections(scored: BoxSet, thresholds: np.ndarray, usable: list[int]) -> list[Plan]:
+    counted = scored.counted.sum(axis=1)
+    doubtful = [int((np.abs(each.scores - thresholds[each.labels]) < NEAR).sum()) for each in scored.found]
+    most = sorted((i for i in usable if counted[i]), key=lambda i: (-counted[i], i))
+    near = sorted((i for i in usable if doubtful[i]), key=lambda i: (-doubtful[i], i))
+    none = [i for i in usable if not counted[i]]
+    return [
+        ("Most objects", "What is counted most; nobody has said whether it is right.", most),
+        ("Most doubtful", f"Many boxes within {NEAR:g} of the score that decides.", near),
+        ("Nothing found", f"In {len(none):,} of {len(usable):,} images nothing is counted.", none),
+    ]
+
+
+def load(groups: Sequence[Group]) -> None:
+    """Read every card's picture, shrunk."""
+    for card in (card for group in groups for card in group.cards):
+        try:
+            card.picture = shrink(read_image(card.scored.paths[card.index]), SIDE)
+        except ProjectError as error:
+            card.notes.append(f"The image cannot be read: {error}")
+
+
+def marks(card: Card, names: Sequence[str]) -> dict[str, Any]:
+    """What is drawn over a picture, in pixels of the original image, as the template takes it.
+
+    `objects` below, `boxes` above (the surest last), each {x, y, width, height, state, colour, dash, tag, title}; a
+    tag is {text, x, y, width, height, size, ink} or None.
+    """
+    scored, index = card.scored, card.index
+    kept, truth, outcome = scored.kept[index], scored.truth[index], scored.outcomes.get(index)
+    size = scored.sizes[index]
+    unit = max(size[0] / CARD[0], size[1] / CARD[1])  # original pixels a CSS pixel
+    few = len(kept) <= MOST_TAGS
+    objects = []
+    for i in range(len(truth) if truth is not None else 0):
+        state, name = outcome.objects[i], names[truth.labels[i]]
+        said = {RIGHT: "found", CONFUSED: "taken for another class", MISSED: "missed", NEUTRAL: "not judged"}[state]
+        text = f"missed {name}" if state == MISSED else None
+        objects.append(_mark(truth.boxes[i], state, text, f"truth: {name}, {said}", unit, size))
+    boxes = []
+    for i in reversed(range(len(kept))):
+        label, state = int(kept.labels[i]), outcome.boxes[i] if outcome else ""
+        text = title = f"{names[label]} {kept.scores[i]:.2f}"
+        if state == RIGHT:
+            overlap = pairwise_iou(kept.boxes[[i]], truth.boxes[[outcome.partner[i]]])[0, 0]
+            title, text = f"{title}, right (IoU {overlap:.2f})", text if few else None
+        elif state == CONFUSED:
+            true = names[truth.labels[outcome.partner[i]]]
+            title, text = f"{title}, is {true}", f"{text}, is {true}"
+        elif state == FALSE:
+            title, text = f"{title}, no such object", f"✗ {text}"
+        elif not few:
+            text = None
+        boxes.append(
+            _mark(kept.boxes[i], state, text, title, unit, size)
+            | {"colour": palette.variable(label), "dash": " ".join(str(2.2 * d) for d in palette.dashes(label))}
+        )
+    return {"width": size[0], "height": size[1], "objects": objects, "boxes": boxes}
+
+
+def _mark(
+    box: np.ndarray, state: str, text: str | None, title: str, unit: float, size: tuple[int, int]
+) -> dict[str, Any]:
+    x1, y1, x2, y2 = (round(float(value), 1) for value in box)
+    return {
+        "x": x1, "y": y1, "width": round(x2 - x1, 1), "height": round(y2 - y1, 1), "state": state, "title": title,
+        "colour": None, "dash": "",
+        "tag": _tag(text, (x1, y1), unit, size) if text else None,
+    }  # fmt: skip
+
+
+def _tag(text: str, at: tuple[float, float], unit: float, size: tuple[int, int]) -> dict[str, Any]:
+    """Where a name stands: above the box, or inside where there is no room above; never beyond the picture."""
+    em = LETTERS * unit
+    letters = sum(1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.57 for letter in text)
+    width, height = (letters + 0.7) * em, 1.35 * em
+    x = min(max(0.0, at[0]), max(0.0, size[0] - width))
+    y = at[1] - height if at[1] >= height else at[1]
+    return {
+        "text": text, "x": round(x, 1), "y": round(y, 1), "width": round(width, 1), "height": round(height, 1),
+        "size": round(em, 2), "text_x": round(x + 0.35 * em, 1), "text_y": round(y + 1.02 * em, 1),
+    }  # fmt: skip
+
+
+def tally(card: Card, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Per class that is there or is counted: name, colour, counted and true number (None where unknown)."""
+    counted, true = card.scored.counted[card.index], card.scored.counts[card.index]
+    known = bool((true >= 0).all())
+    return [
+        {
+            "name": names[label],
+            "colour": palette.variable(label),
+            "counted": int(counted[label]),
+            "true": int(true[label]) if known else None,
+        }
+        for label in range(len(names))
+        if counted[label] > 0 or true[label] > 0
+    ]
+
+
+def save_contact_sheet(groups: Sequence[Group], path: Path) -> None:
+    """Write all cards as one PNG for loggers, a row a group: boxes without letters, true ones dashed."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    sheet = Image.new(
+        "RGB", (PER_GROUP * (CELL + GAP) + GAP, len(groups) * (CELL + HEADING + GAP) + GAP), (255, 255, 255)
+    )
+    pen, face = ImageDraw.Draw(sheet), ImageFont.truetype(plain_font(), 14)
+    for row, group in enumerate(groups):
+        top = row * (CELL + HEADING + GAP) + GAP
+        where = "Out of fold" if group.key == "oof" else "Test"
+        pen.text((GAP, top), f"{where}: {group.title}", fill=(28, 30, 34), font=face)
+        for column, card in enumerate(group.cards):
+            if card.picture is None:
+                continue
+            small = _drawn(card)
+            left = GAP + column * (CELL + GAP) + (CELL - small.width) // 2
+            sheet.paste(small, (left, top + HEADING + (CELL - small.height) // 2))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def _drawn(card: Card) -> Any:
+    from dataclasses import replace
+
+    scored, index = card.scored, card.index
+    scale = np.array([card.picture.shape[1], card.picture.shape[0]] * 2) / np.array(scored.sizes[index] * 2)
+    truth, kept = scored.truth[index], scored.kept[index]
+    return draw_boxes(
+        card.picture,
+        replace(kept, boxes=kept.boxes * scale),
+        names=(),
+        font="",
+        side=CELL,
+        letters=0,
+        truth=None if truth is None else truth.boxes * scale,
+    )
