@@ -89,7 +89,7 @@ def _find(
             weights=weights,
             weights_dir=weights_dir,
             bundled=bundled,
-            class_names=english_names(classes),
+            class_names=english_names(classes) if getattr(kind, "needs_names", True) else list(classes),
         )
         resolved = next(iter(prepared.resolved.values()))
         return _Found(prepared.options, prepared.initial, resolved, kind.normalization(prepared.options))
