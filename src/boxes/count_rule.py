@@ -44,13 +44,23 @@ class CountRule:
 
         A learned correction names a number, not boxes: where a class has one, `count` may differ from what is kept.
         """
-        order = np.argsort(-det.scores, kind="stable")
-        det = det.select(order)
-        keep = np.zeros(len(det), bool)
-        for label, part in enumerate(class_boxes([det], np.zeros((1, len(self.classes))), [size])):
-            rule, mine = self.rules[label], np.flatnonzero(det.labels == label)
-            keep[mine] = part.candidates(rule) & (part.scores >= rule.threshold)
-        return det.select(keep)
+        return self.keep_all([det], [size])[0]
+
+    def keep_all(self, predictions: Sequence[Detections], sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """`keep` of each image."""
+        parts = class_boxes(predictions, np.zeros((len(predictions), len(self.classes))), sizes)
+        taken = [
+            part.candidates(rule) & (part.scores >= rule.threshold)
+            for part, rule in zip(parts, self.rules, strict=True)
+        ]
+        labels = np.concatenate([item.labels for item in predictions] or [np.zeros(0, np.int64)])
+        scores = np.concatenate([item.scores for item in predictions] or [np.zeros(0)])
+        keep = np.zeros(len(labels), bool)
+        keep[_class_order(labels, scores)] = np.concatenate(taken) if taken else []
+        ends = np.cumsum([len(item) for item in predictions])[:-1]
+        surest = [np.argsort(-item.scores, kind="stable") for item in predictions]
+        mine = np.split(keep, ends) if predictions else []
+        return [item.select(order[k[order]]) for item, order, k in zip(predictions, surest, mine, strict=True)]
 
     def count(self, det: Detections, size: tuple[int, int]) -> np.ndarray:
         """(C,) int64 objects of each class; `size` is the image's (width, height) in pixels."""
@@ -193,7 +203,7 @@ def class_boxes(
             f"image {images[wrong[0]]} has a box of label {every.labels[wrong[0]]}, but there are {counts.shape[1]} "
             "classes. Were the predictions made for another list of classes?"
         )
-    order = np.lexsort((-every.scores, every.labels))
+    order = _class_order(every.labels, every.scores)
     images, boxes, scores = images[order], every.boxes[order], every.scores[order]
     shares = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / area[images]
     ends = np.searchsorted(every.labels[order], np.arange(counts.shape[1] + 1))
@@ -201,6 +211,11 @@ def class_boxes(
         ClassBoxes(images[a:b], scores[a:b], boxes[a:b], shares[a:b], counts[:, label].astype(np.int64))
         for label, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True))
     ]
+
+
+def _class_order(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Where `class_boxes` takes each box from: by class, the surest first, then as they stand."""
+    return np.lexsort((-scores, labels))
 
 
 def _features(part: ClassBoxes, rule: ClassRule) -> np.ndarray:

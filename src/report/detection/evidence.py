@@ -169,7 +169,7 @@ def _join(
         folds=frame["fold"].astype(int).tolist() if "fold" in frame else [-1] * len(frame),
         sizes=sizes,
         found=[decision.postprocess.apply(each) for each in raw],
-        kept=[decision.rule.keep(each, size) for each, size in zip(raw, sizes, strict=True)],
+        kept=decision.rule.keep_all(raw, sizes),
         counted=decision.rule.count_all(raw, sizes),
         truth=objects,
         counts=counts,

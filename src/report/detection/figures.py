@@ -56,8 +56,6 @@ def draw_precision_recall(
 def _line(axes: Any, curve: Curve, **style: Any) -> None:
     keep = thinned(len(curve.recall))
     axes.plot(curve.recall[keep], curve.precision[keep], drawstyle="steps-pre", clip_on=False, **style)
-    if curve.recall[-1] < 1:  # past the last object that is ever found, precision is nothing
-        axes.plot([curve.recall[-1]] * 2, [curve.precision[-1], 0], clip_on=False, **{**style, "label": None})
 
 
 def _colour(label: int) -> str:
@@ -76,7 +74,7 @@ def counted_pairs(sets: Sequence[BoxSet]) -> list[tuple[BoxSet, np.ndarray, np.n
 
 
 def draw_counts(counted: np.ndarray, true: np.ndarray) -> Any:
-    """Matplotlib figure of counted over true numbers, a dot a pair of numbers, its area by how often it occurs."""
+    """Matplotlib figure of counted over true numbers, a dot a pair of numbers, larger where it is more frequent."""
     figure, axes = canvas("", "")
     _scatter(axes, counted, true)
     return figure
@@ -108,7 +106,7 @@ def _scatter(axes: Any, counted: np.ndarray, true: np.ndarray) -> None:
     axes.plot([0, top], [0, top], color=LIGHT["muted"], linewidth=0.9, zorder=1)
     points, often = np.unique(np.column_stack([true, counted]), axis=0, return_counts=True)
     step = min(30.0, 190 / (top + 1.5))  # points between neighbouring whole numbers
-    area = np.maximum(7.0, (0.92 * step) ** 2 * often / often.max(initial=1))
+    area = np.maximum(10.0, (0.92 * step) ** 2 * np.sqrt(often / often.max(initial=1)))  # or rare ones would vanish
     for colour, mask in (
         ("muted", points[:, 0] == points[:, 1]),
         ("normal", points[:, 1] < points[:, 0]),

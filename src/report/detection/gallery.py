@@ -22,7 +22,7 @@ PER_GROUP = 6
 SIDE = 480  # pixels of a thumbnail's longer side
 CARD = (360, 270)  # CSS pixels that a card gives its picture, for the size of letters
 LETTERS = 11.5  # CSS pixels
-MOST_TAGS = 12  # boxes of a picture up to which right ones are named too
+MOST_TAGS = 8  # boxes of a picture up to which right ones are named too
 CELL, GAP, HEADING = 200, 8, 26  # pixels of the contact sheet
 NEAR = 0.1  # of score: how near to the threshold a doubtful box is
 
@@ -196,14 +196,20 @@ def _mark(
 def _tag(text: str, at: tuple[float, float], unit: float, size: tuple[int, int]) -> dict[str, Any]:
     """Where a name stands: above the box, or inside where there is no room above; never beyond the picture."""
     em = LETTERS * unit
-    letters = sum(1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.57 for letter in text)
-    width, height = (letters + 0.7) * em, 1.35 * em
+    width, height = (sum(map(_letter_width, text)) + 0.7) * em, 1.35 * em
     x = min(max(0.0, at[0]), max(0.0, size[0] - width))
     y = at[1] - height if at[1] >= height else at[1]
     return {
         "text": text, "x": round(x, 1), "y": round(y, 1), "width": round(width, 1), "height": round(height, 1),
         "size": round(em, 2), "text_x": round(x + 0.35 * em, 1), "text_y": round(y + 1.02 * em, 1),
     }  # fmt: skip
+
+
+def _letter_width(letter: str) -> float:
+    """About how wide a letter is, in em: no browser is at hand to ask."""
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 0.98
+    return 0.33 if letter in " .,:;'|il" else 0.62
 
 
 def tally(card: Card, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def _beside(metrics: dict[str, Any], name: str) -> dict[str, Any]:
     if wording.is_number(value):
         note = "One count is a class of an image."
         if wording.is_number(off):
-            note += f" They are off by {wording.score(float(f'{off:.3g}'))} on average."
+            note += f" They are off by {off:.2g} on average."
     return {"title": "Counts exactly right", "value": _share(value), "note": note + _graded(graded, "count_exact")}
 
 
@@ -137,7 +137,7 @@ def decisions(decision: Decision, names: Sequence[str]) -> dict[str, Any]:
             }
         )
     return {
-        "suppression": str(decision.postprocess).replace("_", "-"),
+        "suppression": str(decision.postprocess).replace("soft_nms", "soft NMS").replace("nms", "NMS"),
         "own_boxes": decision.postprocess.method == "none",
         "steps": steps,
         "metric": wording.metric_name(metric) if metric else None,
