@@ -287,10 +287,15 @@ def prepare_network(
     The class says what must be found (`checkpoints(options, weights)`: argument → name, word or path; owner/name is a
     checkpoint of the hub, any other name a backbone) and completes its options from the folders
     (`prepare(options, folders, class_names)`). Where it has `first_values(options, folders)`, that says what the first
-    construction gets; else it is the folders. A class with `zero_shot` never starts from random values unasked.
+    construction gets; else it is the folders. A class with `zero_shot` never starts from random values unasked. Where
+    it has `find`, that looks for the weights instead of the hub's and timm's sources.
     """
-    resolved = {}
-    for argument, (name, word) in network_class.checkpoints(options, weights).items():
+    if hasattr(network_class, "find"):
+        resolved = network_class.find(options, weights, weights_dir=weights_dir, bundled=bundled, warn=warn)
+        looked_for: dict[str, tuple[str, str]] = {}
+    else:
+        resolved, looked_for = {}, network_class.checkpoints(options, weights)
+    for argument, (name, word) in looked_for.items():
         may_fall_back = bundled and not network_class.zero_shot
         if _is_repo(name):
             found = resolve_checkpoint(name, word, weights_dir=weights_dir, bundled=may_fall_back, warn=warn)
