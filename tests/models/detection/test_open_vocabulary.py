@@ -53,6 +53,8 @@ def test_grounding_prompt_is_lower_case_phrases_with_full_stops(tmp_path: Path) 
     tokens = tokenizer.convert_ids_to_tokens(chunks[0]["input_ids"][0])
     expected = "[CLS] cat . fire truck . hot ##dog . t - shirt . [SEP]"
     assert tokens == expected.split()
+    cased = bert_tokenizer(tmp_path / "cased", do_lower_case=False)  # the prompt is lower-case by itself
+    assert build_prompts("grounding", ["Cat"], cased, max_tokens=64)[0]["input_ids"] == [[101, 201, 1012, 102]]
     spans = [tokens[first:past] for first, past in chunks[0]["spans"]]
     assert spans == [["cat"], ["fire", "truck"], ["hot", "##dog"], ["t", "-", "shirt"]]
 
@@ -283,8 +285,7 @@ def test_chunks_are_run_one_after_the_other(architecture: str) -> None:
 # -- training -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("architecture", TRAINED)
 def test_training_lowers_the_loss_and_leaves_frozen_parts(architecture: str) -> None:
-    config = {"auxiliary_loss": True} if architecture.endswith("dino") else {}
-    net = build(architecture, config=config, freeze=["text"])
+    net = build(architecture, freeze=["text"])
     with torch.inference_mode():
         net.detect(pictures())  # as a check before training does; what it caches must not break a backward pass
     frozen = [p.clone() for module in net._modules_of(["text"]) for p in module.parameters()]

@@ -7,7 +7,7 @@ BERT_WORDS = ["cat", "fire", "truck", "hot", "##dog", "dog", "t", "v", "-", "shi
 CLIP_WORDS = ["a", "photo", "of", "cat", "fire", "truck", "dog", "detect", "traffic", "light"]
 
 
-def bert_tokenizer(folder: Path):
+def bert_tokenizer(folder: Path, **options):
     """BertTokenizer whose special tokens have BERT's own ids, because Grounding DINO's model looks for those."""
     from transformers import BertTokenizer
 
@@ -16,7 +16,7 @@ def bert_tokenizer(folder: Path):
     lines = [fixed.get(i) or (next(words, None) if i > 200 else None) or f"[unused{i}]" for i in range(1100)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return BertTokenizer.from_pretrained(folder)
+    return BertTokenizer.from_pretrained(folder, **options)
 
 
 def clip_tokenizer(folder: Path, *, pad_token: str = "!"):

@@ -74,6 +74,9 @@ class GroundingDino(Family):
     def max_tokens(self, config: Mapping[str, Any]) -> int:
         return min(int(config["max_text_len"]), super().max_tokens(config))
 
+    def fit_config(self, config: dict[str, Any], image_size: Sequence[int]) -> dict[str, Any]:
+        return {**config, "auxiliary_loss": True}  # a loss for every decoder layer, as both papers train
+
     def _forward(self, model: nn.Module, images: Tensor, chunk: Mapping[str, Any], **kwargs: Any) -> Any:
         ids = chunk["input_ids"].expand(len(images), -1)
         mask = chunk["attention_mask"].expand(len(images), -1)
