@@ -55,6 +55,7 @@ class DeticDetector(nn.Module):
     """
 
     zero_shot = False
+    filled_in = ("embedding_dim", "embeddings")  # arguments that no YAML gives
 
     def __init__(
         self,

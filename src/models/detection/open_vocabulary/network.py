@@ -29,7 +29,7 @@ class OpenVocabularyDetector(nn.Module):
         architecture: grounding-dino | mm-grounding-dino | owlv2 | owlvit | omdet-turbo | sam3.
         checkpoint: the hub repository that the configuration and the weights are of.
         config: the full plain configuration, as `prepare` writes it. In a YAML: keys that replace the checkpoint's.
-        prompts: the chunks of `prompts.build_prompts`, as `prepare` writes them. In a YAML: null.
+        prompts: the chunks of `prompts.build_prompts`, as `prepare` writes them.
         template: what a name stands in before the text encoder reads it (OWL, SAM 3); null is the family's own.
         freeze: parts that keep their weights while fine-tuning: "text", "backbone".
         backbone_lr: factor on the learning rate of the pretrained image and text encoders that are not frozen.
@@ -41,6 +41,7 @@ class OpenVocabularyDetector(nn.Module):
     """
 
     zero_shot = True
+    filled_in = ("prompts",)  # arguments that no YAML gives
 
     def __init__(
         self,
