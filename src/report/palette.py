@@ -1,5 +1,7 @@
 """Colours of classes, told apart with impaired colour vision too; past the twelfth they repeat with other dashes."""
 
+from collections.abc import Sequence
+
 # Chosen by search: blue, vermilion and green of Okabe and Ito (2008), then nine colours that keep the least CIELAB
 # distance of any two as large as could be found, for usual sight and for protan, deutan and tritan sight (Machado et
 # al. 2009, severity 1); the first set within a lightness that reads on white, the second on near-black.
@@ -15,24 +17,39 @@ DARK = (
 DASHES: tuple[tuple[int, ...], ...] = ((), (7, 2), (7, 2, 1, 2), (2, 2))
 
 
-def variable(label: int) -> str:
-    """The CSS variable of a class's colour, without its dashes."""
-    return f"class-{label % len(LIGHT)}"
+def places(objects: Sequence[int]) -> list[int]:
+    """Each class's place among the colours, from its number of objects.
+
+    A class's own index, or where there are more classes than colours, its rank: the most frequent ones, which are
+    looked at most, have a colour to themselves.
+    """
+    order = range(len(objects))
+    if len(objects) > len(LIGHT):
+        order = sorted(order, key=lambda label: (-objects[label], label))
+    found = [0] * len(objects)
+    for place, label in enumerate(order):
+        found[label] = place
+    return found
 
 
-def dashes(label: int) -> tuple[int, ...]:
+def variable(place: int) -> str:
+    """The CSS variable of a colour, without its dashes."""
+    return f"class-{place % len(LIGHT)}"
+
+
+def dashes(place: int) -> tuple[int, ...]:
     """Lengths of strokes and gaps, empty for a solid line."""
-    return DASHES[label // len(LIGHT) % len(DASHES)]
+    return DASHES[place // len(LIGHT) % len(DASHES)]
 
 
 def variables(colours: tuple[str, ...]) -> dict[str, str]:
     """{CSS variable: colour} of one of the two sets."""
-    return {variable(label): colour for label, colour in enumerate(colours)}
+    return {variable(place): colour for place, colour in enumerate(colours)}
 
 
-def rgb(label: int) -> tuple[int, int, int]:
-    """The class's colour of the bright set, for drawing on photographs."""
-    code = DARK[label % len(DARK)]
+def rgb(place: int) -> tuple[int, int, int]:
+    """A colour of the bright set, for drawing on photographs."""
+    code = DARK[place % len(DARK)]
     return int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16)
 
 

@@ -21,20 +21,26 @@ def drawn_curves(curves: Mapping[int, Curve]) -> list[Curve]:
 
 
 def draw_precision_recall(
-    shown: Sequence[Curve], test: Mapping[int, Curve] | None = None, *, names: Sequence[str] = (), font: str = ""
+    shown: Sequence[Curve],
+    test: Mapping[int, Curve],
+    *,
+    places: Sequence[int],
+    names: Sequence[str] = (),
+    font: str = "",
 ) -> Any:
     """Matplotlib figure of precision over recall, a line a class; graded test curves are thin, the dot is where
-    counting works. `names` of all classes, drawable by `font`, make a legend; without them there is none."""
+    counting works. `places` are the classes' among the colours. `names` of all classes, drawable by `font`, make a
+    legend; without them there is none."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2) if names else (5.6, 3.7), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.2) if names else (5.0, 3.5), layout="constrained")
     axes = figure.subplots()
     dress(axes, "Recall: objects found", "Precision: boxes that are right")
     share_axes(axes)
     for curve in shown:
-        colour, pattern = _colour(curve.label), palette.dashes(curve.label)
+        colour, pattern = _colour(places[curve.label]), palette.dashes(places[curve.label])
         style: Any = (0, pattern) if pattern else "-"
-        graded = (test or {}).get(curve.label)
+        graded = test.get(curve.label)
         if graded is not None:
             _line(axes, graded, color=colour, linewidth=0.8, linestyle=style, alpha=0.55)
         label = f"{names[curve.label]}  {curve.ap50:.3f}" if names else None
@@ -42,7 +48,7 @@ def draw_precision_recall(
     for curve in shown:
         if curve.point is not None:
             axes.plot(
-                *curve.point, "o", markersize=6.5, color=_colour(curve.label), markeredgecolor=LIGHT["ink"],
+                *curve.point, "o", markersize=6.5, color=_colour(places[curve.label]), markeredgecolor=LIGHT["ink"],
                 markeredgewidth=0.9, clip_on=False, zorder=4,
             )  # fmt: skip
     if names:
@@ -58,8 +64,8 @@ def _line(axes: Any, curve: Curve, **style: Any) -> None:
     axes.plot(curve.recall[keep], curve.precision[keep], drawstyle="steps-pre", clip_on=False, **style)
 
 
-def _colour(label: int) -> str:
-    return palette.LIGHT[label % len(palette.LIGHT)]
+def _colour(place: int) -> str:
+    return palette.LIGHT[place % len(palette.LIGHT)]
 
 
 def counted_pairs(sets: Sequence[BoxSet]) -> list[tuple[BoxSet, np.ndarray, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def load(groups: Sequence[Group]) -> None:
             card.notes.append(f"The image cannot be read: {error}")
 
 
-def marks(card: Card, names: Sequence[str]) -> dict[str, Any]:
+def marks(card: Card, names: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
     """What is drawn over a picture, in pixels of the original image, as the template takes it.
 
     `objects` below, `boxes` above (the surest last), each {x, y, width, height, state, colour, dash, tag, title}; a
@@ -177,7 +177,10 @@ def marks(card: Card, names: Sequence[str]) -> dict[str, Any]:
             text = None
         boxes.append(
             _mark(kept.boxes[i], state, text, title, unit, size)
-            | {"colour": palette.variable(label), "dash": " ".join(str(2.2 * d) for d in palette.dashes(label))}
+            | {
+                "colour": palette.variable(places[label]),
+                "dash": " ".join(str(2.2 * d) for d in palette.dashes(places[label])),
+            }
         )
     return {"width": size[0], "height": size[1], "objects": objects, "boxes": boxes}
 
@@ -209,17 +212,17 @@ def _letter_width(letter: str) -> float:
     """About how wide a letter is, in em: no browser is at hand to ask."""
     if unicodedata.east_asian_width(letter) in "WF":
         return 0.98
-    return 0.33 if letter in " .,:;'|il" else 0.62
+    return 0.36 if letter in " .,:;'|il" else 0.66
 
 
-def tally(card: Card, names: Sequence[str]) -> list[dict[str, Any]]:
+def tally(card: Card, names: Sequence[str], places: Sequence[int]) -> list[dict[str, Any]]:
     """Per class that is there or is counted: name, colour, counted and true number (None where unknown)."""
     counted, true = card.scored.counted[card.index], card.scored.counts[card.index]
     known = bool((true >= 0).all())
     return [
         {
             "name": names[label],
-            "colour": palette.variable(label),
+            "colour": palette.variable(places[label]),
             "counted": int(counted[label]),
             "true": int(true[label]) if known else None,
         }
@@ -228,7 +231,7 @@ def tally(card: Card, names: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def save_contact_sheet(groups: Sequence[Group], path: Path) -> None:
+def save_contact_sheet(groups: Sequence[Group], path: Path, *, places: Sequence[int]) -> None:
     """Write all cards as one PNG for loggers, a row a group: boxes without letters, true ones dashed."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -243,22 +246,20 @@ def save_contact_sheet(groups: Sequence[Group], path: Path) -> None:
         for column, card in enumerate(group.cards):
             if card.picture is None:
                 continue
-            small = _drawn(card)
+            small = _drawn(card, np.asarray(places))
             left = GAP + column * (CELL + GAP) + (CELL - small.width) // 2
             sheet.paste(small, (left, top + HEADING + (CELL - small.height) // 2))
     with atomic_path(path) as temporary:
         sheet.save(temporary, format="PNG")
 
 
-def _drawn(card: Card) -> Any:
-    from dataclasses import replace
-
+def _drawn(card: Card, places: np.ndarray) -> Any:
     scored, index = card.scored, card.index
     scale = np.array([card.picture.shape[1], card.picture.shape[0]] * 2) / np.array(scored.sizes[index] * 2)
     truth, kept = scored.truth[index], scored.kept[index]
     return draw_boxes(
         card.picture,
-        replace(kept, boxes=kept.boxes * scale),
+        replace(kept, boxes=kept.boxes * scale, labels=places[kept.labels]),
         names=(),
         font="",
         side=CELL,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.boxes.count_rule import CountRule
@@ -50,17 +51,18 @@ def contents(
     shown = by_key.get("oof") if drawn.get("oof") else by_key.get("test")
     own = drawn.get(shown.key, {}) if shown is not None else {}
     train = manifest[manifest["split"] == "train"]
+    places = palette.places(_objects(train, len(names)))
     folder = run / "figures"
     return {
         "top": top,
-        "decided": summary.decisions(decision, names),
+        "decided": summary.decisions(metrics, decision, names),
         "caveats": summary.caveats(sets, top, decision, names, record, broken, reports),
         "n_train": len(train),
-        "classes": summary.class_rows(metrics, sets, own, names),
-        "curves": _curves(folder, shown, own, drawn.get("test", {}), names),
+        "classes": summary.class_rows(metrics, sets, own, names, places),
+        "curves": _curves(folder, shown, own, drawn.get("test", {}), names, places),
         "counts": _counts(folder, sets),
         "confusions": _confusions(folder, sets, names),
-        "gallery": _gallery(folder, sets, decision, names, broken),
+        "gallery": _gallery(folder, sets, decision, names, places, broken),
         "table": metric_table(
             metrics, {key: len(scored.with_boxes) or len(scored.with_counts) for key, scored in by_key.items()}
         ),
@@ -80,6 +82,12 @@ def _decision(metrics: dict[str, Any], names: Sequence[str]) -> Decision:
     return Decision(Postprocess(), CountRule.plain(names))
 
 
+def _objects(train: pd.DataFrame, n_classes: int) -> list[int]:
+    """Known objects of each class in the training images."""
+    counts = [row for row in train["counts"] if row is not None] if "counts" in train else []
+    return np.sum(counts, axis=0).astype(int).tolist() if counts else [0] * n_classes
+
+
 def _facts(train: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, str]]:
     known = [boxes for boxes in train["boxes"] if boxes is not None] if "boxes" in train else []
     counted = [counts for counts in train["counts"] if counts is not None] if "counts" in train else []
@@ -95,7 +103,12 @@ def _facts(train: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _curves(
-    folder: Path, shown: BoxSet | None, own: dict[int, Any], graded: dict[int, Any], names: Sequence[str]
+    folder: Path,
+    shown: BoxSet | None,
+    own: dict[int, Any],
+    graded: dict[int, Any],
+    names: Sequence[str],
+    places: Sequence[int],
 ) -> dict[str, Any] | None:
     """The precision-recall chart with its key, the graded curves thin beside out-of-fold ones."""
     path = folder / "pr.png"
@@ -105,9 +118,9 @@ def _curves(
     lines = figures.drawn_curves(own)
     beside = graded if shown.key == "oof" else {}
     labels, font = drawn_names(names)
-    charts.save_png(figures.draw_precision_recall(lines, beside, names=labels, font=font), path)
+    charts.save_png(figures.draw_precision_recall(lines, beside, places=places, names=labels, font=font), path)
     svg = charts.themed_svg(
-        figures.draw_precision_recall(lines, beside),
+        figures.draw_precision_recall(lines, beside, places=places),
         "pr",
         "Precision over recall of each class at IoU 0.5",
         palette.variables(palette.LIGHT),
@@ -115,8 +128,8 @@ def _curves(
     key = [
         {
             "name": names[line.label],
-            "colour": palette.variable(line.label),
-            "dash": " ".join(str(1.8 * length) for length in palette.dashes(line.label)),
+            "colour": palette.variable(places[line.label]),
+            "dash": " ".join(str(1.8 * length) for length in palette.dashes(places[line.label])),
             "ap50": line.ap50,
             "n": line.n,
         }
@@ -179,6 +192,7 @@ def _gallery(
     sets: Sequence[BoxSet],
     decision: Decision,
     names: Sequence[str],
+    places: Sequence[int],
     broken: Sequence[dict[str, Any]],
 ) -> dict[str, Any] | None:
     """Groups of cards with inlined pictures and what is drawn on them; None if there is nothing to show."""
@@ -193,14 +207,14 @@ def _gallery(
         path.unlink(missing_ok=True)
         return None
     gallery.load(groups)
-    gallery.save_contact_sheet(groups, path)
+    gallery.save_contact_sheet(groups, path, places=places)
     pictures = _inlined(groups)
     views = [
         {
             "title": group.title,
             "note": group.note,
             "key": group.key,
-            "cards": [_card(card, pictures[id(card)], names) for card in group.cards],
+            "cards": [_card(card, pictures[id(card)], names, places) for card in group.cards],
         }
         for group in groups
     ]
@@ -228,7 +242,7 @@ def _inlined(groups: Sequence[gallery.Group]) -> dict[int, str | None]:
     return found
 
 
-def _card(card: gallery.Card, uri: str | None, names: Sequence[str]) -> dict[str, Any]:
+def _card(card: gallery.Card, uri: str | None, names: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
     outcome = card.scored.outcomes.get(card.index)
     verdicts = []
     if outcome is not None:
@@ -237,8 +251,8 @@ def _card(card: gallery.Card, uri: str | None, names: Sequence[str]) -> dict[str
         "id": card.scored.ids[card.index],
         "fold": card.scored.folds[card.index],
         "uri": uri,
-        "marks": gallery.marks(card, names),
-        "tally": gallery.tally(card, names),
+        "marks": gallery.marks(card, names, places),
+        "tally": gallery.tally(card, names, places),
         "verdicts": [f"{n} {what}" for n, what in verdicts if n],
         "perfect": outcome is not None and not outcome.errors,
         "notes": card.notes,

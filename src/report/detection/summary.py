@@ -106,8 +106,9 @@ def metric_interval(name: str, value: float, scored: BoxSet) -> tuple[float, flo
     return max(0.0, value - reach), min(1.0, value + reach)
 
 
-def decisions(decision: Decision, names: Sequence[str]) -> dict[str, Any]:
+def decisions(metrics: dict[str, Any], decision: Decision, names: Sequence[str]) -> dict[str, Any]:
     """What was decided out of fold: suppression in a sentence, the steps of the count rule, a row a class."""
+    main, value = read_main(metrics)
     rule, found = decision.rule, decision.rule.summary
     metric, chosen = found.get("metric"), found.get("chosen", "plain")
     steps = [
@@ -138,6 +139,7 @@ def decisions(decision: Decision, names: Sequence[str]) -> dict[str, Any]:
         )
     return {
         "suppression": str(decision.postprocess).replace("soft_nms", "soft NMS").replace("nms", "NMS"),
+        "suppression_tuned": value is not None and get_metric(main).needs == "boxes",
         "own_boxes": decision.postprocess.method == "none",
         "steps": steps,
         "metric": wording.metric_name(metric) if metric else None,
@@ -154,7 +156,11 @@ def decisions(decision: Decision, names: Sequence[str]) -> dict[str, Any]:
 
 
 def class_rows(
-    metrics: dict[str, Any], sets: Sequence[BoxSet], curves: Mapping[int, Curve], names: Sequence[str]
+    metrics: dict[str, Any],
+    sets: Sequence[BoxSet],
+    curves: Mapping[int, Curve],
+    names: Sequence[str],
+    places: Sequence[int],
 ) -> dict[str, Any]:
     """A row a class with its figures as text; few classes in their order, many by AP50, the hardest first."""
     panel = (metrics.get("oof") or {}).get("per_class") or {}
@@ -173,8 +179,8 @@ def class_rows(
             {
                 "name": names[label],
                 "label": label,
-                "colour": palette.variable(label),
-                "dashed": bool(palette.dashes(label)),
+                "colour": palette.variable(places[label]),
+                "dashed": bool(palette.dashes(places[label])),
                 "n": objects,
                 "ap50": values.get("ap50"),
                 "ap": values.get("ap"),
