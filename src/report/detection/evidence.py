@@ -109,6 +109,13 @@ class BoxSet:
             np.add.at(table[:, -1], truth.labels[outcome.objects == MISSED], 1)
         return table
 
+    def worst_pairs(self, most: int = 3) -> list[tuple[int, int]]:
+        """(true, said) classes that are confused most often, at most `most`."""
+        table = self.confusion[:-1, :-1].copy()
+        np.fill_diagonal(table, 0)
+        order = np.argsort(-table, axis=None, kind="stable")[: min(most, np.count_nonzero(table))]
+        return [(int(place) // self.n_classes, int(place) % self.n_classes) for place in order]
+
 
 def box_sets(
     manifest: pd.DataFrame,

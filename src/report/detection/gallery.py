@@ -84,20 +84,22 @@ def _by_boxes(scored: BoxSet, names: Sequence[str], usable: list[int]) -> list[P
     worst = sorted(wrong, key=lambda i: (-found[i].errors, -objects[i], i))
     note = f"{len(wrong):,} of {len(usable):,} images have a missed or false object; the most errors first."
     plans = [("Worst images", note, worst)] if wrong else []
-    table = scored.confusion[:-1, :-1].copy()
-    np.fill_diagonal(table, 0)
-    if table.any():
-        order = np.argsort(-table, axis=None, kind="stable")[: min(3, np.count_nonzero(table))]
-        pairs = [tuple(map(int, np.unravel_index(place, table.shape))) for place in order]
-        said = "; ".join(f"{names[t]} taken for {names[p]} {table[t, p]:,}×" for t, p in pairs)
+    pairs = scored.worst_pairs()
+    if pairs:
         often = {i: _confusions(scored, i, pairs) for i in usable}
         order = sorted((i for i in usable if any(often[i])), key=lambda i: ([-n for n in often[i]], i))
-        plans.append(("Biggest confusions", f"{said}.", order))
+        plans.append(("Biggest confusions", f"{said_pairs(scored, names)}.", order))
     crowded = sorted((i for i in usable if objects[i]), key=lambda i: (-objects[i], i))
     plans.append(("Most crowded", "The most objects first, of the images not shown above.", crowded))
     best = sorted(right, key=lambda i: (-objects[i], i))
     note = f"In {len(right):,} images with objects, every one is found and nothing else; the most objects first."
     return [*plans, ("Best images", note, best)]
+
+
+def said_pairs(scored: BoxSet, names: Sequence[str]) -> str:
+    """The most frequent confusions in words, "" where there are none."""
+    table = scored.confusion
+    return "; ".join(f"{names[t]} taken for {names[p]} {table[t, p]:,}×" for t, p in scored.worst_pairs())
 
 
 def _confusions(scored: BoxSet, index: int, pairs: list[tuple[int, int]]) -> list[int]:

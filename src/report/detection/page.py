@@ -182,9 +182,9 @@ def _confusions(folder: Path, sets: Sequence[BoxSet], names: Sequence[str]) -> l
         path.unlink(missing_ok=True)
         return []
     labels, font = drawn_names(names)
-    table, shown, _ = summary.folded_confusion(views[0][0].confusion, labels)
+    table, shown = summary.folded_confusion(views[0][0].confusion, labels)
     charts.save_png(figures.draw_confusion(table, names=shown, font=font), path)
-    return [view for _, view in views]
+    return [{**view, "most": gallery.said_pairs(scored, names)} for scored, view in views]
 
 
 def _gallery(

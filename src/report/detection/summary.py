@@ -209,27 +209,28 @@ def palette_size() -> int:
     return len(palette.LIGHT)
 
 
-def folded_confusion(table: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str], list[int]]:
+def folded_confusion(table: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """The confusion with at most MOST_CONFUSED classes, those in the most mistakes; the rest are one, "others".
 
-    Returns the table, the classes' names and their labels (-1 for the others), without the background.
+    Returns the table and the names of its classes, without the background.
     """
     n = len(names)
     if n <= MOST_CONFUSED:
-        return table, list(names), list(range(n))
+        return table, list(names)
     wrong = table.sum(axis=0) + table.sum(axis=1) - 2 * np.diag(table)
     most = np.sort(np.argsort(-wrong[:n], kind="stable")[: MOST_CONFUSED - 1])
     rest = np.setdiff1d(np.arange(n), most)
     groups = [*([label] for label in most), rest, [n]]
     folded = np.array([[table[np.ix_(rows, columns)].sum() for columns in groups] for rows in groups])
-    return folded, [*(names[label] for label in most), f"{len(rest)} others"], [*map(int, most), -1]
+    return folded, [*(names[label] for label in most), f"{len(rest)} others"]
 
 
 def confusion_view(scored: BoxSet, names: Sequence[str]) -> dict[str, Any] | None:
     """The confusion as the template takes it: cells as {n, share of the row in percent, right}; None without boxes."""
     if not len(scored.with_boxes) or not scored.confusion.any():
         return None
-    table, shown, labels = folded_confusion(scored.confusion, names)
+    table, shown = folded_confusion(scored.confusion, names)
+    whole = scored.confusion
     last = len(table) - 1
     rows = []
     for row in range(len(table)):
@@ -244,23 +245,18 @@ def confusion_view(scored: BoxSet, names: Sequence[str]) -> dict[str, Any] | Non
             for column in range(len(table))
         ]
         rows.append({"name": shown[row] if row < last else "nothing there", "n": total, "cells": cells})
-    right, objects = int(np.trace(table[:last, :last])), int(table[:last].sum())
+    right, objects = int(np.trace(whole[:-1, :-1])), int(whole[:-1].sum())
     return {
         "title": scored.title,
         "columns": [*shown, "missed"],
         "rows": rows,
         "right": right,
         "objects": objects,
-        "confused": int(table[:last, :last].sum()) - right if len(labels) == len(names) else _confused(scored),
-        "missed": int(table[:last, last].sum()),
-        "false": int(table[last].sum()),
+        "confused": int(whole[:-1, :-1].sum()) - right,
+        "missed": int(whole[:-1, -1].sum()),
+        "false": int(whole[-1].sum()),
         "right_rate": wording.percent(right, objects),
     }
-
-
-def _confused(scored: BoxSet) -> int:
-    own = scored.confusion[:-1, :-1]
-    return int(own.sum() - np.trace(own))
 
 
 def mended(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
