@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 from src.errors import ProjectError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-OPEN_SECTIONS = ("model.backbone_args.", "model.args.", "model.config.")
+OPEN_SECTIONS = (
+    "model.backbone_args.", "model.args.", "model.config.", "model.segmenter_config.", "model.text_config."
+)  # fmt: skip
 TASKS = tuple(sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
 
 

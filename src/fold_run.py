@@ -158,9 +158,11 @@ def make_trainer(config: dict[str, Any], task: Any, callbacks: list[Any], logger
     clips = (settings["gradient_clip_val"], demanded.get("gradient_clip_val"), config["model"].get("gradient_clip"))
     clip = next((value for value in clips if value is not None), None)
     bar = progress_bar(settings["progress"], interactive())
+    devices = demanded.get("devices", settings["devices"])
     return pl.Trainer(
         accelerator=settings["accelerator"],
-        devices=demanded.get("devices", settings["devices"]),
+        devices=devices,
+        strategy="auto" if devices in (1, "1") else getattr(task, "strategy", "auto"),
         precision=settings["precision"] or task.default_precision(settings["accelerator"]),
         max_epochs=epochs,
         max_steps=steps,

@@ -1,7 +1,7 @@
 """From a detector's plain configuration to a task ready to train: options checked, weights found, classes fixed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,8 @@ def _find(
             bundled=bundled,
             class_names=english_names(classes) if getattr(kind, "needs_names", True) else list(classes),
         )
-        resolved = next(iter(prepared.resolved.values()))
+        first, *others = prepared.resolved.values()
+        resolved = replace(first, source="; ".join([first.source, *(other.source for other in others)]))
         return _Found(prepared.options, prepared.initial, resolved, kind.normalization(prepared.options))
     resolved = resolve_weights(
         network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback="random"

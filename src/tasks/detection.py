@@ -37,6 +37,8 @@ class DetectionTask(pl.LightningModule):
     """
 
     one_class = False
+    # Several devices: detectors have parts that not every step trains (a frozen text tower, proposals of other stages).
+    strategy = "ddp_find_unused_parameters_true"
 
     def __init__(
         self,
@@ -147,14 +149,11 @@ class DetectionTask(pl.LightningModule):
         for one, (height, width) in zip(found, batch["original_size"].tolist(), strict=True):
             size = (int(height), int(width))
             boxes = boxes_to_original(one["boxes"].float().cpu().numpy(), size, self.preprocess)
-            result.append(
-                Detections(
-                    boxes,
-                    one["scores"].float().cpu().numpy(),
-                    one["labels"].cpu().numpy(),
-                    self._run_lengths(one["masks"], size) if "masks" in one else None,
-                )
-            )
+            # a box in the letterbox's padding has no area in the picture
+            keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+            masks = self._run_lengths(one["masks"][torch.from_numpy(keep)], size) if "masks" in one else None
+            scores, labels = one["scores"].float().cpu().numpy(), one["labels"].cpu().numpy()
+            result.append(Detections(boxes[keep], scores[keep], labels[keep], masks))
         return result
 
     def _run_lengths(self, masks: Tensor, size: tuple[int, int]) -> tuple[str, ...]:
@@ -185,8 +184,8 @@ class DetectionTask(pl.LightningModule):
     @property
     def loaded_weights(self) -> list[Any]:
         """Reports of what weights files gave; empty where nothing was loaded."""
-        report = getattr(self.network, "report", None)
-        return [] if report is None else [report]
+        reports = (getattr(self.network, name, None) for name in ("report", "segmenter_report"))
+        return [report for report in reports if report is not None]
 
     @property
     def samples(self) -> dict[str, Any]:
