@@ -65,3 +65,35 @@ def test_the_first_command_ends_in_a_validated_submission(tmp_path) -> None:
     broken.write_text(table.astype({"id": int}).to_csv(index=False))
     refused = run_command("make_submission.py", f"check={broken}", "competition=sample_anomaly")
     assert refused.returncode == 1 and "leading zeros" in refused.stderr
+
+
+def run_detection(outputs, *arguments: str) -> tuple[dict[str, str], float]:
+    """The closing lines of `python train.py task=detection`, by their first word, and the seconds that it took."""
+    start = time.monotonic()
+    done = run_command("train.py", "task=detection", f"outputs={outputs}", "run=first", *arguments, timeout=3600)
+    assert done.returncode == 0, done.stderr
+    return {line.split()[0]: line for line in done.stdout.strip().splitlines()}, time.monotonic() - start
+
+
+def graded_of(closing: dict[str, str], name: str) -> float:
+    return float(re.search(rf"{name} (\d\.\d+)", closing["graded"]).group(1))
+
+
+def test_the_detection_command_ends_in_a_validated_submission(tmp_path) -> None:
+    """Two epochs of the README's command: all of it but the quality, which the slow test below holds."""
+    closing, _ = run_detection(tmp_path, "model.max_epochs=2", "logger=csv")
+    assert closing["submission"].endswith("(valid)")
+    table = pd.read_csv(tmp_path / "detection" / "first" / "submission.csv", dtype=str, keep_default_na=False)
+    assert len(table) == 150 and table["id"].str.len().eq(4).all() and table["PredictionString"].str.len().gt(0).any()
+    checked = run_command(
+        "make_submission.py", f"check={tmp_path}/detection/first/submission.csv", "competition=sample_detection"
+    )
+    assert checked.returncode == 0 and f"graded    map50 {graded_of(closing, 'map50'):.4f}" in checked.stdout
+
+
+@pytest.mark.slow
+def test_the_detection_command_reaches_its_bars(tmp_path) -> None:
+    closing, seconds = run_detection(tmp_path)
+    assert graded_of(closing, "map50") >= 0.90, closing["graded"]
+    assert graded_of(closing, "count_exact") >= 0.80, closing["graded"]
+    assert seconds < 600

@@ -51,6 +51,8 @@ class DetectionFlow(Flow):
         elif "backbone" in model:
             from src.weights import refuse_early
 
+            if model.get("backbone_args"):
+                return  # pretrained weights may not exist for it: `create` says so
             refuse_early(model["backbone"], model["weights"], weights_dir=weights_dir)
 
     def check_inputs(self, config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
