@@ -33,7 +33,8 @@ class DataModule(LightningDataModule):
     Training rows are those of split "train" outside `fold`; validation rows are those inside it, never test
     rows. With `one_class` training keeps only rows not labelled as defects. `setup` reads every image of its
     splits once, fills `broken`, and sets those rows aside. `num_workers` None chooses: none when pictures
-    come from a cache without augmentation (workers would only copy), else the cores there are, at most 8.
+    come from a cache and are not augmented (workers would only copy) or the network runs on the CPU (it keeps
+    the cores busy, and augmenting is a small part beside it), else the cores there are, at most 8.
 
     The Trainer must run with `use_distributed_sampler=False`: the samplers here share rows among ranks
     themselves, training rows padded to equal steps, all others exactly once.
@@ -271,7 +272,8 @@ class DataModule(LightningDataModule):
         workers = self._num_workers
         if workers is None:
             cached = dataset.cache_mode in ("ram", "disk")
-            workers = 0 if cached and dataset.augment is None else min(8, cores())
+            on_cpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cpu"
+            workers = 0 if cached and (dataset.augment is None or on_cpu) else min(8, cores())
         rank, world_size = self._ranks()
         return DataLoader(
             dataset,

@@ -181,7 +181,7 @@ def test_no_boxes_stay_no_boxes():
     assert out.boxes.shape == (0, 4) and out.labels.shape == (0,) and out.labels.dtype == np.int64
 
 
-@pytest.mark.parametrize("name", ["detection", "detection_light"])
+@pytest.mark.parametrize("name", ["detection", "detection_light", "detection_strong"])
 def test_boxes_change_nothing_about_the_picture(name):
     config = yaml.safe_load((CONF / "augment" / f"{name}.yaml").read_text(encoding="utf-8"))
     augment = build_augmentation(config, SPEC)

@@ -241,7 +241,7 @@ def test_shipped_augmentations_on_real_pictures(shared_data):
     spec = PreprocessSpec(160, 160, "letterbox")
     store = build_store([row["path"] for row in table], spec, mode="ram")
     total = sum(len(row["boxes"]) for row in table)
-    for name in ("detection", "detection_light"):
+    for name in ("detection", "detection_light", "detection_strong"):
         augment = build_augmentation(yaml.safe_load((conf / f"{name}.yaml").read_text(encoding="utf-8")), spec)
         dataset = DetectionDataset(pd.DataFrame(table), spec, augment=augment, cache=store)
         kept = 0
