@@ -18,7 +18,7 @@ from src.metrics.detection import evaluate_boxes
 from src.metrics.registry import get_metric
 from src.report import build_report
 from src.report.detection.evidence import BoxSet, curves, outcomes
-from src.report.detection.gallery import choose
+from src.report.detection.gallery import MOST_MARKS, choose, mark_limit, marks
 from src.report.detection.summary import folded_confusion, metric_interval
 from src.report.scoreboard import strip
 from tests.test_report import check_page, words
@@ -319,3 +319,21 @@ def test_an_image_is_shown_once_and_the_worst_first() -> None:
         outcome.errors for index, outcome in scored.outcomes.items() if index
     )
     assert [group.title for group in groups][:1] == ["Worst images"]
+
+
+def test_thousands_of_boxes_stay_within_the_page() -> None:
+    grid = np.array([[x, y, x + 4, y + 4] for x in range(0, 100, 5) for y in range(0, 100, 5)], float)
+    truth = [Truth(grid, np.zeros(len(grid)))] * 12
+    found = [
+        Detections(np.concatenate([grid[9:], grid[:1] + 50.0]), np.linspace(0.9, 0.5, len(grid) - 8), np.zeros(392))
+    ] * 12
+    scored = box_set(found, truth, 1)
+    groups = choose(scored, ["점"], [0.5], set())
+    limit = mark_limit(groups)
+    shown = [marks(card, ["점"], [0], limit) for group in groups for card in group.cards]
+    drawn = [len(each["objects"]) + len(each["boxes"]) for each in shown]
+    assert 0.8 * MOST_MARKS < sum(drawn) <= MOST_MARKS
+    assert all(each["left_out"] == 792 - n for each, n in zip(shown, drawn, strict=True))
+    missed = [item for item in shown[0]["objects"] if item["state"] == "missed"]
+    assert len(missed) == 9 and [item["tag"]["text"] for item in missed] == ["missed 점"] * 9
+    assert [item["state"] for item in shown[0]["boxes"]].count("false") == 1

@@ -24,6 +24,8 @@ CARD = (360, 270)  # CSS pixels that a card gives its picture, for the size of l
 LETTERS = 11.5  # CSS pixels
 MOST_TAGS = 8  # boxes of a picture up to which right ones are named too
 CELL, GAP, HEADING = 200, 8, 26  # pixels of the contact sheet
+MOST_NAMED = 24  # names on a picture; more would hide it
+MOST_MARKS = 6000  # boxes and objects on all pictures of the page, some 300 bytes each
 NEAR = 0.1  # of score: how near to the threshold a doubtful box is
 
 
@@ -146,8 +148,25 @@ def load(groups: Sequence[Group]) -> None:
             card.notes.append(f"The image cannot be read: {error}")
 
 
-def marks(card: Card, names: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
+def mark_limit(groups: Sequence[Group]) -> int:
+    """Boxes, and objects, that a picture shows at most, so that all pictures together show at most MOST_MARKS."""
+    numbers = np.array([n for group in groups for card in group.cards for n in _numbers(card)])
+    limit = int(numbers.max(initial=0))
+    while limit > 1 and np.minimum(numbers, limit).sum() > MOST_MARKS:
+        limit = limit * 9 // 10
+    return limit
+
+
+def _numbers(card: Card) -> tuple[int, int]:
+    """Boxes and objects of a card's image."""
+    truth = card.scored.truth[card.index]
+    return len(card.scored.kept[card.index]), 0 if truth is None else len(truth)
+
+
+def marks(card: Card, names: Sequence[str], places: Sequence[int], limit: int) -> dict[str, Any]:
     """What is drawn over a picture, in pixels of the original image, as the template takes it.
+
+    At most `limit` boxes and as many objects, mistakes first; `left_out` says how many are not drawn.
 
     `objects` below, `boxes` above (the surest last), each {x, y, width, height, state, colour, dash, tag, title}; a
     tag is {text, x, y, width, height, size, ink} or None.
@@ -158,13 +177,13 @@ def marks(card: Card, names: Sequence[str], places: Sequence[int]) -> dict[str, 
     unit = max(size[0] / CARD[0], size[1] / CARD[1])  # original pixels a CSS pixel
     few = len(kept) <= MOST_TAGS
     objects = []
-    for i in range(len(truth) if truth is not None else 0):
+    for i in _chosen(outcome.objects if outcome else [], limit):
         state, name = outcome.objects[i], names[truth.labels[i]]
         said = {RIGHT: "found", CONFUSED: "taken for another class", MISSED: "missed", NEUTRAL: "not judged"}[state]
         text = f"missed {name}" if state == MISSED else None
         objects.append(_mark(truth.boxes[i], state, text, f"truth: {name}, {said}", unit, size))
     boxes = []
-    for i in reversed(range(len(kept))):
+    for i in reversed(_chosen(outcome.boxes if outcome else [""] * len(kept), limit)):
         label, state = int(kept.labels[i]), outcome.boxes[i] if outcome else ""
         text = title = f"{names[label]} {kept.scores[i]:.2f}"
         if state == RIGHT:
@@ -184,7 +203,16 @@ def marks(card: Card, names: Sequence[str], places: Sequence[int]) -> dict[str, 
                 "dash": " ".join(str(2.2 * d) for d in palette.dashes(places[label])),
             }
         )
-    return {"width": size[0], "height": size[1], "objects": objects, "boxes": boxes}
+    if sum(item["tag"] is not None for item in [*objects, *boxes]) > MOST_NAMED:
+        objects, boxes = [{**item, "tag": None} for item in objects], [{**item, "tag": None} for item in boxes]
+    left_out = sum(_numbers(card)) - len(objects) - len(boxes)
+    return {"width": size[0], "height": size[1], "objects": objects, "boxes": boxes, "left_out": left_out}
+
+
+def _chosen(states: Sequence[str], limit: int) -> list[int]:
+    """Indices of at most `limit` items, mistakes before the rest, in their order."""
+    order = sorted(range(len(states)), key=lambda i: (states[i] in (RIGHT, NEUTRAL), i))
+    return sorted(order[:limit])
 
 
 def _mark(

@@ -20,7 +20,7 @@ from src.report.thumbnails import data_uri
 
 TEMPLATE = "detection/page.html.j2"
 MAX_REPORTS = 200  # rows of the table of mended boxes
-PICTURE_BYTES = 4_000_000  # of all inlined pictures; beyond, they are pressed harder
+PICTURE_BYTES = 3_500_000  # of all inlined pictures; beyond, they are pressed harder
 QUALITIES = (82, 60, 40)
 
 
@@ -208,13 +208,13 @@ def _gallery(
         return None
     gallery.load(groups)
     gallery.save_contact_sheet(groups, path, places=places)
-    pictures = _inlined(groups)
+    pictures, limit = _inlined(groups), gallery.mark_limit(groups)
     views = [
         {
             "title": group.title,
             "note": group.note,
             "key": group.key,
-            "cards": [_card(card, pictures[id(card)], names, places) for card in group.cards],
+            "cards": [_card(card, pictures[id(card)], names, places, limit) for card in group.cards],
         }
         for group in groups
     ]
@@ -242,18 +242,21 @@ def _inlined(groups: Sequence[gallery.Group]) -> dict[int, str | None]:
     return found
 
 
-def _card(card: gallery.Card, uri: str | None, names: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
+def _card(
+    card: gallery.Card, uri: str | None, names: Sequence[str], places: Sequence[int], limit: int
+) -> dict[str, Any]:
     outcome = card.scored.outcomes.get(card.index)
-    verdicts = []
+    verdicts, marks = [], gallery.marks(card, names, places, limit)
+    notes = [f"{marks['left_out']:,} boxes and objects are not drawn; mistakes go first."] if marks["left_out"] else []
     if outcome is not None:
         verdicts = [(outcome.missed, "missed"), (outcome.false, "false")]
     return {
         "id": card.scored.ids[card.index],
         "fold": card.scored.folds[card.index],
         "uri": uri,
-        "marks": gallery.marks(card, names, places),
+        "marks": marks,
         "tally": gallery.tally(card, names, places),
         "verdicts": [f"{n} {what}" for n, what in verdicts if n],
         "perfect": outcome is not None and not outcome.errors,
-        "notes": card.notes,
+        "notes": [*card.notes, *notes],
     }
