@@ -18,7 +18,8 @@ from src.metrics.detection import evaluate_boxes
 from src.metrics.registry import get_metric
 from src.report import build_report
 from src.report.detection.evidence import BoxSet, curves, outcomes
-from src.report.detection.gallery import MOST_MARKS, choose, mark_limit, marks
+from src.report.detection.gallery import choose
+from src.report.detection.marks import MOST_MARKS, mark_limit, marks
 from src.report.detection.summary import folded_confusion, metric_interval
 from src.report.scoreboard import strip
 from tests.test_report import check_page, words

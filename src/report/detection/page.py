@@ -13,7 +13,10 @@ from src.competition import Competition
 from src.flows.detection_panel import Decision
 from src.report import charts, palette
 from src.report.detection import figures, gallery, summary
+from src.report.detection.caveats import caveats
 from src.report.detection.evidence import BoxSet, box_sets, curves
+from src.report.detection.marks import mark_limit
+from src.report.detection.marks import marks as marks_of
 from src.report.fonts import drawn_names
 from src.report.scoreboard import metric_table
 from src.report.thumbnails import data_uri
@@ -56,7 +59,7 @@ def contents(
     return {
         "top": top,
         "decided": summary.decisions(metrics, decision, names),
-        "caveats": summary.caveats(sets, top, decision, names, record, broken, reports),
+        "caveats": caveats(sets, top, decision, names, record, broken, reports),
         "n_train": len(train),
         "classes": summary.class_rows(metrics, sets, own, names, places),
         "curves": _curves(folder, shown, own, drawn.get("test", {}), names, places),
@@ -208,7 +211,7 @@ def _gallery(
         return None
     gallery.load(groups)
     gallery.save_contact_sheet(groups, path, places=places)
-    pictures, limit = _inlined(groups), gallery.mark_limit(groups)
+    pictures, limit = _inlined(groups), mark_limit(groups)
     views = [
         {
             "title": group.title,
@@ -246,7 +249,7 @@ def _card(
     card: gallery.Card, uri: str | None, names: Sequence[str], places: Sequence[int], limit: int
 ) -> dict[str, Any]:
     outcome = card.scored.outcomes.get(card.index)
-    verdicts, marks = [], gallery.marks(card, names, places, limit)
+    verdicts, marks = [], marks_of(card, names, places, limit)
     notes = [f"{marks['left_out']:,} boxes and objects are not drawn; mistakes go first."] if marks["left_out"] else []
     if outcome is not None:
         verdicts = [(outcome.missed, "missed"), (outcome.false, "false")]
