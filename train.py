@@ -11,7 +11,7 @@ report.html into outputs/<task>/<run>/.
   task=anomaly|detection            its bundled sample competition from start to submission
   model=<name>                      conf/model/<task>/<name>.yaml; model.<option>=<value> changes an option
   competition=<name>                conf/competition/<name>.yaml; competition.root=<folder> says where its data lie
-  augment=none|light|industrial|strong|detection|detection_light
+  augment=<name>                    conf/augment/<name>.yaml, an Albumentations pipeline
   folds=5 fold=all                  cross-validation
   run=<name> resume=true            name the run's folder; continue a stopped one
   logger=wandb|tensorboard|csv|all  W&B works offline without an account

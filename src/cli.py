@@ -122,6 +122,7 @@ def _choices() -> str:
         f"{task} models: {', '.join(p.stem for p in sorted((CONF / 'model' / task).glob('*.yaml')))}" for task in TASKS
     ]
     lines.append(f"competitions: {', '.join(_options('competition'))}")
+    lines.append(f"augments: {', '.join(_options('augment'))}")
     return "\n" + "\n".join(lines)
 
 
