@@ -219,7 +219,7 @@ class DetectionFlow(Flow):
             kept = [each.select(each.scores >= config["threshold"]) for each in found]
             counts = np.stack([np.bincount(each.labels, minlength=len(classes)) for each in kept])
         else:
-            kept = [decision.rule.keep(each, size) for each, size in zip(found, sizes, strict=True)]
+            kept = decision.rule.keep_all(found, sizes)
             counts = decision.rule.count_all(found, sizes)
         table = rows.merge(frame[["id"]].assign(objects=counts.sum(axis=1)), on="id")
         for index, name in enumerate(classes):
