@@ -202,7 +202,8 @@ def _torchvision_model(backbone: str, args: Mapping[str, Any]) -> nn.Module:
 def _torchvision_layers(backbone: str, args: Mapping[str, Any]) -> dict[int, tuple[str, int, bool]]:
     """stride → (module, channels, whether its maps are B×h×w×C) of the last stage at that stride.
 
-    Found by a pass without memory over the modules of the first two levels; the wide canvas tells the axes apart.
+    Found by a pass over the modules of the first two levels, without memory where the network allows it; the wide
+    canvas tells the axes apart.
     """
     side, found = 256, {}
 
@@ -219,13 +220,19 @@ def _torchvision_layers(backbone: str, args: Mapping[str, Any]) -> dict[int, tup
 
         return hook
 
-    try:
-        with torch.device("meta"), torch.no_grad():
+    def run(device: str) -> None:
+        with torch.device(device), torch.no_grad():
             network = _torchvision_model(backbone, args).eval()
             for name, module in network.named_modules():
                 if name and name.count(".") <= 1:
                     module.register_forward_hook(note(name))
             network(torch.zeros(1, 3, side, 2 * side))
+
+    try:
+        try:
+            run("meta")
+        except NotImplementedError:  # some compute with the values of their weights while they are built
+            run("cpu")
     except (RuntimeError, AssertionError) as error:
         first = (str(error).splitlines() or [""])[0][:200]
         raise ProjectError(

@@ -209,7 +209,7 @@ def _architectures(folder: Path) -> set[str]:
     for path in folder.glob("*/*.yaml"):
         if re.fullmatch(r"yolov?\d+[a-z]?(-(p2|p6|tiny|spp|ghost(-p2|-p6)?))?", path.stem):
             scaled = re.search(r"^scales:", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            letters = "nsmlx" if scaled else [""]
+            letters = "nsmlx" if scaled and path.stem.partition("-")[0][-1].isdigit() else [""]
             names |= {re.sub(r"^(yolov?\d+)", rf"\g<1>{letter}", path.stem) for letter in letters}
     return names
 

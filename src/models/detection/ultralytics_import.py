@@ -23,8 +23,8 @@ import torch
 from src.errors import ProjectError
 
 HINT = (
-    "model={name} needs the package ultralytics, which is not installed. It stands under AGPL-3.0, a licence that "
-    "reaches what is built on it; if that suits you: pip install ultralytics. "
+    "the detector {name} needs the package ultralytics, which is not installed. It stands under AGPL-3.0, a licence "
+    "that reaches what is built on it; if that suits you: pip install ultralytics. "
     "Else model=compact is the nearest of the project's own detectors, under this project's licence."
 )
 

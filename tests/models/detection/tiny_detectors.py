@@ -1,5 +1,7 @@
 """Options of every trainable detector, small enough for a test: random weights, a few thousand numbers."""
 
+from tests.models.detection.tiny_networks import CONFIGS
+
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1],
           "layer_type": "basic"}  # fmt: skip
 HGNET = {"model_type": "hgnet_v2", "stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 16, 32],
@@ -35,4 +37,26 @@ TRANSFORMERS = {
     "rf_detr": {**WINDOWED,
                 "backbone_config": {"model_type": "rf_detr_dinov2", **VIT, "image_size": 64, "patch_size": 8,
                                     "num_windows": 2}},
+}  # fmt: skip
+_TORCHVISION = {"backbone": "resnet10t", "width": 32, "score_floor": 0.001}
+_OPEN = {"backbone_lr": 0.1, "score_floor": 0.0, "checkpoint": "owner/tiny"}
+OPTIONS = {
+    "compact": {"_target_": "src.models.detection.compact.CompactDetector", "backbone": "resnet10t", "width": 16,
+                "depth": 1, "score_floor": 0.001},
+    "detic": {"_target_": "src.models.detection.detic.DeticDetector", "backbone": "test_resnet", "strides": [8, 16],
+              "width": 16, "depth": 1, "text_encoder": "owner/clip", "text_weights": None, "embedding_width": 16,
+              "template": "a photo of a {}", "score_floor": 0.001},
+    "faster_rcnn": {"_target_": "src.models.detection.torchvision_detector.FasterRcnnDetector", **_TORCHVISION,
+                    "head_width": 32},
+    "fcos": {"_target_": "src.models.detection.torchvision_detector.FcosDetector", **_TORCHVISION, "depth": 1},
+    "retinanet": {"_target_": "src.models.detection.torchvision_detector.RetinaNetDetector", **_TORCHVISION},
+    "fcos on torchvision's mobilenet": {"_target_": "src.models.detection.torchvision_detector.FcosDetector",
+                                        **_TORCHVISION, "depth": 1, "backbone": "torchvision/mobilenet_v3_small"},
+    **{name: {"_target_": "src.models.detection.transformers_detector.TransformersDetector", "architecture": name,
+              "checkpoint": "owner/tiny", "config": config, "score_floor": 0.0}
+       for name, config in TRANSFORMERS.items()},
+    **{name: {"_target_": "src.models.detection.open_vocabulary.OpenVocabularyDetector", "architecture": name,
+              "config": CONFIGS[name], **_OPEN} for name in ("grounding-dino", "owlv2", "omdet-turbo")},
+    **{name: {"_target_": "src.models.detection.ultralytics_detector.UltralyticsDetector", "architecture": name,
+              "trust_pickle": False, "score_floor": 0.001} for name in ("yolov8n", "yolo26n")},
 }  # fmt: skip
