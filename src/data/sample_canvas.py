@@ -1,6 +1,6 @@
 """How the bundled detection sample paints an object: polygons on a fine canvas, averaged down, rounded off by light."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import cos, pi, sin
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ OVER = 3  # canvas pixels along a picture pixel
 SHIFT = 4  # fractional bits of a polygon's corners
 MARGIN = 0.12  # free space around an object, share of its longer side
 
-Points = Sequence[tuple[float, float]]
+Points = Sequence[tuple[float, float]] | np.ndarray
 Colour = tuple[float, float, float]
 
 
@@ -25,50 +25,44 @@ class Cutout(NamedTuple):
 
 
 class Canvas:
-    """Filled polygons in object coordinates, turned, mirrored and slanted by `matrix` (2 x 2)."""
+    """Collects filled polygons in object coordinates, then paints them at the size that is asked for."""
 
-    def __init__(self, matrix: np.ndarray, size: float, sketch: Callable[["Canvas"], None]) -> None:
-        """Runs `sketch` twice: to measure how far it reaches, then to paint it with `size` pixels as longer side."""
-        self._matrix = matrix
-        self._reach: list[np.ndarray] | None = []
-        sketch(self)
-        reached = np.concatenate(self._reach)
-        low, high = reached.min(0), reached.max(0)
-        scale = size * OVER / (high - low).max()
-        border = int(np.ceil(size * MARGIN)) + 1
-        height, width = (int(np.ceil(side * scale / OVER)) + 2 * border for side in (high - low)[::-1])
-        self._scale = scale
-        self._offset = np.array([width, height]) * OVER / 2 - (low + high) / 2 * scale
-        self._mask = np.zeros((height * OVER, width * OVER), np.uint8)
-        self._colour = np.zeros((height * OVER, width * OVER, 3), np.uint8)
-        self._reach = None
-        sketch(self)
+    def __init__(self) -> None:
+        self._fills: list[tuple[np.ndarray, Colour, bool]] = []
 
     def fill(self, points: Points, colour: Colour, *, clip: bool = False) -> None:
         """A polygon; with `clip` only where something is painted already."""
-        placed = np.asarray(points, np.float64) @ self._matrix.T
-        if self._reach is not None:
-            if not clip:
-                self._reach.append(placed)
-            return
-        corners = np.rint((placed * self._scale + self._offset - 0.5) * (1 << SHIFT)).astype(np.int32)
-        value = tuple(int(round(255 * min(max(part, 0.0), 1.0))) for part in colour)
-        cv2.fillPoly(self._colour, [corners], value, cv2.LINE_8, SHIFT)
-        if not clip:  # what a clipped polygon leaves outside the mask is wiped in the end, or painted over before
-            cv2.fillPoly(self._mask, [corners], 255, cv2.LINE_8, SHIFT)
+        self._fills.append((np.asarray(points, np.float64), colour, clip))
 
     def line(self, points: Points, width: float | Sequence[float], colour: Colour, *, clip: bool = False) -> None:
         """A band along a path; one width, or one for each point."""
         self.fill(band(points, width), colour, clip=clip)
 
-    def cutout(self, draws: Draws, size: float, light: tuple[float, float]) -> Cutout:
-        """What was painted, at picture size and lit from `light`, a unit vector (x, y) towards it."""
-        height, width = (side // OVER for side in self._mask.shape)
-        paint = cv2.bitwise_and(self._colour, self._colour, mask=self._mask)
-        alpha = cv2.resize(self._mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        colour = cv2.resize(paint, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        colour = colour / np.maximum(alpha, 1 / 255)[..., None]
-        return Cutout(np.clip(_lit(draws, colour, alpha, size, light), 0, 1), alpha)
+    def cutout(self, draws: Draws, matrix: np.ndarray, size: float, light: tuple[float, float]) -> Cutout:
+        """The painting turned, mirrored and slanted by `matrix` (2 x 2), `size` pixels along its longer side.
+
+        light: unit vector (x, y) towards the light.
+        """
+        fills = [(points @ matrix.T, colour, clip) for points, colour, clip in self._fills]
+        reached = np.concatenate([points for points, _, clip in fills if not clip])
+        low, high = reached.min(0), reached.max(0)
+        scale = size * OVER / (high - low).max()
+        border = int(np.ceil(size * MARGIN)) + 1
+        width, height = (int(np.ceil(side * scale / OVER)) + 2 * border for side in high - low)
+        offset = np.array([width, height]) * OVER / 2 - (low + high) / 2 * scale - 0.5
+        mask = np.zeros((height * OVER, width * OVER), np.uint8)
+        paint = np.zeros((height * OVER, width * OVER, 3), np.uint8)
+        for points, colour, clip in fills:
+            corners = np.rint((points * scale + offset) * (1 << SHIFT)).astype(np.int32)
+            value = tuple(int(round(255 * min(max(part, 0.0), 1.0))) for part in colour)
+            cv2.fillPoly(paint, [corners], value, cv2.LINE_8, SHIFT)
+            if not clip:  # what a clipped polygon leaves outside the mask is painted over later, or wiped in the end
+                cv2.fillPoly(mask, [corners], 255, cv2.LINE_8, SHIFT)
+        paint = cv2.bitwise_and(paint, paint, mask=mask)
+        alpha = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        mixed = cv2.resize(paint, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        mixed = mixed / np.maximum(alpha, 1 / 255)[..., None]
+        return Cutout(np.clip(_lit(draws, mixed, alpha, size, light), 0, 1), alpha)
 
 
 # --- polygons -------------------------------------------------------------------------------------------------------
@@ -89,10 +83,10 @@ def curve(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]
 def band(points: Points, width: float | Sequence[float]) -> Points:
     """Outline of a path of the given width."""
     path = np.asarray(points, np.float64)
-    along = np.gradient(path, axis=0)
+    along = np.concatenate([path[1:2] - path[:1], path[2:] - path[:-2], path[-1:] - path[-2:-1]])
     along /= np.maximum(np.sqrt((along * along).sum(1, keepdims=True)), 1e-9)
     side = np.stack([-along[:, 1], along[:, 0]], 1) * (np.broadcast_to(width, len(path))[:, None] / 2)
-    return [*map(tuple, path + side), *map(tuple, (path - side)[::-1])]
+    return np.concatenate([path + side, (path - side)[::-1]])
 
 
 def star(points: int, inner: float, turn: float = 0.0) -> Points:

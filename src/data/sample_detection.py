@@ -25,12 +25,12 @@ from src.data.draws import Draws
 from src.data.sample_canvas import Cutout
 
 SEED = 20250311
-TRAIN, TEST = 560, 150  # pictures
+TRAIN, TEST = 640, 150  # pictures
 CLASSES = tuple(sample_objects.CLASSES)
-TALLY = (7, 13, 16, 16, 14, 11, 8, 6, 4, 2, 1, 1, 1)  # pictures of each hundred with 0, 1, .. 12 objects
+TALLY = (7, 10, 13, 14, 14, 12, 9, 7, 5, 4, 2, 2, 1)  # pictures of each hundred with 0, 1, .. 12 objects
 LONG_SIDE = (256, 400)  # pixels of a picture's longer side
-SIZES = (24.0, 92.0)  # an object's longer side, were the picture's longer side 256 pixels
-SEEN = 0.6  # share of an object that must remain visible
+SIZES = (28.0, 90.0)  # an object's longer side, were the picture's longer side 256 pixels
+SEEN = 0.7  # share of an object that must remain visible
 TRIES = 30  # places tried for an object before it is given up
 PHOTOGRAPHS = {  # name -> (row, column) of the test window, tint of a grey photograph
     "china": ((1, 0), None),
@@ -144,7 +144,7 @@ def make_scene(row: Row, photographs: dict[str, np.ndarray], seed: int = SEED) -
     draws = Draws(seed, row.id)
     table = _ground(draws, row, photographs)
     things: list[str | None] = _choose(draws, row.objects)
-    for _ in range(draws.pick([0, 0, 1, 1, 2, 3])):
+    for _ in range(draws.pick([0, 0, 1, 1, 2, 2])):
         things.insert(draws.integer(len(things) + 1), None)
     largest = SIZES[1] / (1 + 0.07 * max(0, len(things) - 3))
     for label in things:
@@ -219,7 +219,7 @@ def _place(draws: Draws, table: _Table, cutout: Cutout, label: str | None) -> No
     height, width = table.owner.shape
     h, w = solid.shape
     taken = np.argwhere(table.owner >= 0)
-    near = len(taken) > 0 and draws.chance(0.35)
+    near = len(taken) > 0 and draws.chance(0.25)
     for _ in range(TRIES):
         if near:
             y, x = taken[draws.integer(len(taken))]
@@ -291,8 +291,10 @@ def _photograph(draws: Draws, value: np.ndarray) -> np.ndarray:
     blurred = cv2.GaussianBlur(value, (5, 5), 1.2)
     value = value + np.float32(draws.uniform(0.1, 0.9)) * (blurred - value)
     grain = draws.uniform(0.004, 0.02)
-    grey, coloured = draws.noise(height, width).astype(np.float32), draws.noise(height, width, 3).astype(np.float32)
-    value = value + np.float32(grain) * grey[..., None] + np.float32(0.4 * grain) * coloured
+    grey = draws.noise(height, width).astype(np.float32)
+    coarse = draws.noise(height // 2, width // 2, 3).astype(np.float32)  # colour noise is coarser after demosaicing
+    value = value + np.float32(grain) * grey[..., None]
+    value = value + np.float32(0.5 * grain) * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.rint(np.clip(value, 0, 1) * 255).astype(np.uint8)
 
 

@@ -15,25 +15,36 @@ from src.data.sample_canvas import Canvas, Colour, Cutout, Points, curve, ellips
 Sketch = Callable[[Canvas], None]
 
 
-def any_colour(draws: Draws) -> Colour:
-    """Anything from strong to pale to nearly white or dark."""
-    return tone(draws.uniform(), draws.pick([0.05, 0.35, 0.6, 0.75, 0.85]), draws.uniform(0.45, 0.95))
+PALETTES: dict[str, tuple[Colour, ...]] = {  # hue, saturation, value of a class; its look-alikes share them
+    "fruit": ((-0.01, 0.82, 0.78), (0.02, 0.7, 0.8), (0.13, 0.72, 0.88), (0.25, 0.68, 0.72)),
+    "banana": ((0.14, 0.75, 0.92), (0.15, 0.6, 0.93), (0.19, 0.7, 0.82)),
+    "cup": ((0.1, 0.05, 0.93), (0.0, 0.75, 0.75), (0.6, 0.65, 0.6), (0.47, 0.6, 0.6)),
+    "fish": ((0.06, 0.85, 0.92), (0.58, 0.65, 0.75), (0.58, 0.12, 0.7), (0.02, 0.5, 0.85)),
+    "star": ((0.13, 0.8, 0.95), (0.13, 0.8, 0.95), (0.11, 0.7, 0.85), (0.6, 0.12, 0.8)),
+    "cloth": ((-0.02, 0.8, 0.78), (0.6, 0.7, 0.7), (0.4, 0.65, 0.6), (0.8, 0.5, 0.65), (0.92, 0.5, 0.9)),
+}
 
 
-def fruit_colour(draws: Draws) -> Colour:
-    """Reds, yellows and greens, which apples, and things that are none, come in."""
-    return tone(draws.pick([-0.02, 0.0, 0.02, 0.13, 0.22, 0.27]), draws.uniform(0.6, 0.88), draws.uniform(0.6, 0.9))
+def colour_of(draws: Draws, palette: str) -> Colour:
+    """A colour near one of a palette's."""
+    hue, saturation, value = draws.pick(PALETTES[palette])
+    return tone(
+        hue + draws.uniform(-0.025, 0.025),
+        min(1.0, saturation * draws.uniform(0.8, 1.15)),
+        min(1.0, value * draws.uniform(0.85, 1.08)),
+    )
 
 
-def banana_colour(draws: Draws) -> Colour:
-    return tone(draws.uniform(0.12, 0.2), draws.uniform(0.55, 0.85), draws.uniform(0.75, 0.97))
+def trim_of(draws: Draws, palette: str) -> Colour:
+    """A second colour: white, yellow, or another of the palette."""
+    return draws.pick([(0.95, 0.94, 0.9), (0.93, 0.8, 0.25), colour_of(draws, palette)])
 
 
 # --- the classes ----------------------------------------------------------------------------------------------------
 
 
 def apple(draws: Draws) -> Sketch:
-    base, wide, dip = fruit_colour(draws), draws.uniform(0.92, 1.12), draws.uniform(0.26, 0.38)
+    base, wide, dip = colour_of(draws, "fruit"), draws.uniform(0.92, 1.12), draws.uniform(0.26, 0.38)
     blush, leaf_side, has_leaf = draws.uniform(-0.35, 0.35), draws.sign(), draws.chance(0.75)
     stem = tone(0.08, 0.6, draws.uniform(0.25, 0.45))
     green = tone(draws.uniform(0.25, 0.36), draws.uniform(0.5, 0.8), draws.uniform(0.35, 0.65))
@@ -67,7 +78,7 @@ def apple(draws: Draws) -> Sketch:
 
 
 def banana(draws: Draws) -> Sketch:
-    base, span, thick = banana_colour(draws), draws.uniform(1.9, 2.7), draws.uniform(0.4, 0.56)
+    base, span, thick = colour_of(draws, "banana"), draws.uniform(1.9, 2.6), draws.uniform(0.46, 0.6)
     tip = tone(0.09, 0.5, draws.uniform(0.2, 0.4))
     angles = [pi / 2 - span / 2 + span * step / 40 for step in range(41)]
     line = [(cos(a), sin(a)) for a in angles]
@@ -93,14 +104,14 @@ def banana(draws: Draws) -> Sketch:
 
 
 def cup(draws: Draws) -> Sketch:
-    base, side = any_colour(draws), draws.sign()
+    base, side = colour_of(draws, "cup"), draws.sign()
     half, foot, tall, squash = (
         draws.uniform(0.55, 0.72),
         draws.uniform(0.66, 1.0),
         draws.uniform(1.1, 1.5),
         draws.uniform(0.2, 0.4),
     )
-    kind, second = draws.integer(4), any_colour(draws)
+    kind, second = draws.integer(4), trim_of(draws, "cup")
     inside = tone(0.07, 0.7, 0.3) if draws.chance(0.6) else lighter(base, -0.4)
     top, bottom = -tall / 2, tall / 2
     ring = draws.uniform(0.15, 0.2)
@@ -138,7 +149,7 @@ def cup(draws: Draws) -> Sketch:
 
 
 def fish(draws: Draws) -> Sketch:
-    base, second = any_colour(draws), any_colour(draws)
+    base, second = colour_of(draws, "fish"), trim_of(draws, "fish")
     deep, fork, tail = draws.uniform(0.4, 0.62), draws.uniform(0.1, 0.3), draws.uniform(0.42, 0.6)
     stripes = draws.pick([0, 0, 2, 3, 4])
     belly = not stripes and draws.chance(0.8)
@@ -170,8 +181,7 @@ def fish(draws: Draws) -> Sketch:
 
 
 def five_star(draws: Draws) -> Sketch:
-    gold = tone(draws.uniform(0.1, 0.16), draws.uniform(0.6, 0.9), draws.uniform(0.75, 0.97))
-    return _star(draws, 5, gold if draws.chance(0.5) else any_colour(draws), draws.uniform(0.38, 0.52))
+    return _star(draws, 5, colour_of(draws, "star"), draws.uniform(0.4, 0.5))
 
 
 def _star(draws: Draws, tips: int, base: Colour, inner: float) -> Sketch:
@@ -189,7 +199,7 @@ def _star(draws: Draws, tips: int, base: Colour, inner: float) -> Sketch:
 
 
 def umbrella(draws: Draws) -> Sketch:
-    base, second = any_colour(draws), any_colour(draws)
+    base, second = colour_of(draws, "cloth"), trim_of(draws, "cloth")
     if draws.chance(0.4):
         second = lighter(base, draws.pick([-0.3, 0.45]))
     panels, rise, bite = draws.pick([4, 5, 6]), draws.uniform(0.72, 0.95), draws.uniform(0.1, 0.17)
@@ -225,8 +235,8 @@ def _rib(x: float, rise: float) -> Points:
 
 
 def ball(draws: Draws) -> Sketch:
-    base = fruit_colour(draws) if draws.chance(0.6) else any_colour(draws)
-    second, kind = any_colour(draws), draws.integer(3)
+    base = colour_of(draws, draws.pick(["fruit", "fruit", "cloth"]))
+    second, kind = trim_of(draws, "cloth"), draws.integer(3)
 
     def sketch(canvas: Canvas) -> None:
         canvas.fill(ellipse(0, 0, 1, 1), base)
@@ -241,7 +251,7 @@ def ball(draws: Draws) -> Sketch:
 
 
 def moon(draws: Draws) -> Sketch:
-    base = banana_colour(draws) if draws.chance(0.6) else any_colour(draws)
+    base = colour_of(draws, draws.pick(["banana", "banana", "cup"]))
     inner = draws.uniform(0.25, 0.6)
 
     def sketch(canvas: Canvas) -> None:
@@ -251,13 +261,13 @@ def moon(draws: Draws) -> Sketch:
 
 
 def other_star(draws: Draws) -> Sketch:
-    tips = draws.pick([3, 4, 8, 10])
-    inner = {3: 0.36, 4: 0.4, 8: 0.68, 10: 0.75}[tips] * draws.uniform(0.9, 1.1)
-    return _star(draws, tips, any_colour(draws), inner)
+    tips = draws.pick([3, 4, 10, 12])
+    inner = {3: 0.36, 4: 0.36, 10: 0.75, 12: 0.78}[tips] * draws.uniform(0.9, 1.1)
+    return _star(draws, tips, colour_of(draws, "star"), inner)
 
 
 def can(draws: Draws) -> Sketch:
-    base, second, half = any_colour(draws), any_colour(draws), draws.uniform(0.4, 0.6)
+    base, second, half = colour_of(draws, "cup"), trim_of(draws, "cup"), draws.uniform(0.4, 0.6)
     squash, belt, lid = draws.uniform(0.2, 0.4), draws.chance(0.5), lighter((0.7, 0.7, 0.72), draws.uniform(-0.2, 0.2))
 
     def sketch(canvas: Canvas) -> None:
@@ -270,7 +280,7 @@ def can(draws: Draws) -> Sketch:
 
 
 def bowl(draws: Draws) -> Sketch:
-    base, second, deep = any_colour(draws), any_colour(draws), draws.uniform(0.7, 1.0)
+    base, second, deep = colour_of(draws, "cloth"), trim_of(draws, "cloth"), draws.uniform(0.7, 1.0)
 
     def sketch(canvas: Canvas) -> None:
         canvas.fill(ellipse(0, 0, 1, deep, 0, pi), base)
@@ -280,7 +290,7 @@ def bowl(draws: Draws) -> Sketch:
 
 
 def lens(draws: Draws) -> Sketch:
-    base, deep, vein = any_colour(draws), draws.uniform(0.5, 1.0), draws.chance(0.5)
+    base, deep, vein = colour_of(draws, "fish"), draws.uniform(0.5, 1.0), draws.chance(0.5)
 
     def sketch(canvas: Canvas) -> None:
         canvas.fill([*curve((-1, 0), (0, -deep), (1, 0), 20), *curve((1, 0), (0, deep), (-1, 0), 20)], base)
@@ -291,7 +301,7 @@ def lens(draws: Draws) -> Sketch:
 
 
 def block(draws: Draws) -> Sketch:
-    base, wide = any_colour(draws), draws.uniform(0.5, 1.0)
+    base, wide = colour_of(draws, draws.pick(["star", "cup"])), draws.uniform(0.5, 1.0)
     corners = [(-wide, -1), (wide, -1), (wide, 1), (-wide, 1)]
     if draws.chance(0.4):
         corners = [(0, -1), (wide, 0.9), (-wide, 0.9)]
@@ -305,7 +315,7 @@ def block(draws: Draws) -> Sketch:
 
 
 def ring(draws: Draws) -> Sketch:
-    base, thick = any_colour(draws), draws.uniform(0.3, 0.55)
+    base, thick = colour_of(draws, "cloth"), draws.uniform(0.3, 0.55)
     circle = ellipse(0, 0, 1, 1, 0.05, 2 * pi - 0.05)
 
     def sketch(canvas: Canvas) -> None:
@@ -315,12 +325,12 @@ def ring(draws: Draws) -> Sketch:
 
 
 CLASSES: dict[str, tuple[Callable[[Draws], Sketch], float]] = {  # the drawing, and how far it may lie over (radians)
-    "사과": (apple, 0.6),
-    "바나나": (banana, pi),
-    "컵": (cup, 0.4),
-    "물고기": (fish, 0.9),
+    "사과": (apple, 0.5),
+    "바나나": (banana, 1.2),
+    "컵": (cup, 0.3),
+    "물고기": (fish, 0.6),
     "별": (five_star, pi),
-    "우산": (umbrella, 0.7),
+    "우산": (umbrella, 0.5),
 }
 OTHERS: dict[str, tuple[Callable[[Draws], Sketch], float]] = {
     "ball": (ball, pi),
@@ -343,5 +353,6 @@ def draw(draws: Draws, kind: str, size: float, light: tuple[float, float]) -> Cu
     angle = draws.uniform(-lean, lean)
     squeeze, slant, mirror = draws.uniform(0.84, 1.0), draws.uniform(-0.12, 0.12), draws.sign()
     turn = np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])
-    canvas = Canvas(turn @ np.array([[mirror, slant], [0.0, squeeze]]), size, make(draws))
-    return canvas.cutout(draws, size, light)
+    canvas = Canvas()
+    make(draws)(canvas)
+    return canvas.cutout(draws, turn @ np.array([[mirror, slant], [0.0, squeeze]]), size, light)
