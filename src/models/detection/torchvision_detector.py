@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOS, FCOSHead
-from torchvision.models.detection.retinanet import RetinaNet
+from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -201,8 +202,7 @@ class FcosDetector(_TorchvisionDetector):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        if width < 32 or width % 32:
-            raise ProjectError(f"model.width={width}: FCOS's head normalises in 32 groups; take a multiple of 32.")
+        _check_width(width)
         body = PyramidBackbone(
             backbone=backbone,
             backbone_args=backbone_args,
@@ -229,11 +229,13 @@ class FcosDetector(_TorchvisionDetector):
 class RetinaNetDetector(_TorchvisionDetector):
     """RetinaNet (Lin et al. 2017, focal loss): nine anchors a cell of the pyramid, classified and refined in one stage.
 
+    The head has group norm, as that of torchvision's second version: it learns from scratch.
+
     Args:
         num_classes, image_size: classes, and (height, width) of the canvas in pixels.
         backbone: a timm model with feature maps, or `torchvision/<classifier>`; backbone_args reach it.
         strides: pixels from cell to cell, a level each, doubling; two coarser levels are appended for large objects.
-        width: channels of pyramid and head.
+        width: channels of pyramid and head, a multiple of 32 (the head's group norm).
         anchor_scale, aspect_ratios: the smallest of a level's three anchor sides in strides; heights over widths.
         freeze_norm: batch norms of a pretrained backbone keep their statistics (usual here: batches are small).
         backbone_lr: factor on the learning rate of a pretrained backbone.
@@ -263,6 +265,7 @@ class RetinaNetDetector(_TorchvisionDetector):
         weights: str | None = None,
     ) -> None:
         super().__init__()
+        _check_width(width)
         body = PyramidBackbone(
             backbone=backbone,
             backbone_args=backbone_args,
@@ -273,13 +276,21 @@ class RetinaNetDetector(_TorchvisionDetector):
             weights=weights,
         )
         sizes = [[stride * anchor_scale * 2 ** (third / 3) for third in range(3)] for stride in body.strides]
+        anchors = StridedAnchors(strides=body.strides, sizes=sizes, ratios=aspect_ratios)
+        norm = partial(nn.GroupNorm, 32)
         self.model = RetinaNet(
             body,
             num_classes=num_classes,
-            anchor_generator=StridedAnchors(strides=body.strides, sizes=sizes, ratios=aspect_ratios),
+            anchor_generator=anchors,
+            head=RetinaNetHead(width, anchors.num_anchors_per_location()[0], num_classes, norm_layer=norm),
             score_thresh=score_floor,
             nms_thresh=nms_iou,
             detections_per_img=max_detections,
             **_IDLE,
         )
         self._finish(num_classes=num_classes, image_size=image_size, freeze_norm=freeze_norm, backbone_lr=backbone_lr)
+
+
+def _check_width(width: int) -> None:
+    if width < 32 or width % 32:
+        raise ProjectError(f"model.width={width}: the head normalises in 32 groups; take a multiple of 32.")

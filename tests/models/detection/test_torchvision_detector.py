@@ -39,7 +39,7 @@ def test_learns_where_and_what(kind: type) -> None:
     optimizer = torch.optim.AdamW(net.parameter_groups(lr=2e-3, weight_decay=1e-4))
     net.train()
     first = None
-    for _ in range(90 if kind is RetinaNetDetector else 40):
+    for _ in range(40):
         loss = sum(net.loss(images, targets).values())
         first = first if first is not None else float(loss.detach())
         optimizer.zero_grad()
