@@ -59,6 +59,9 @@ def target(boxes: list[list[float]], labels: list[int], *, tags: list[int] = (),
     }
 
 
+# Close relatives of others here; `pytest -m slow` takes them as well.
+RELATIVES = ("rt_detr", "conditional_detr", "dab-detr", "omdet-turbo", "fcos on torchvision's mobilenet")
+EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in RELATIVES else name for name in OPTIONS]
 BOXES = [[4.0, 4.0, 40.0, 40.0], [30.0, 10.0, 60.0, 62.0]]
 BATCHES = {
     "boxes, none, and tags only": [target(BOXES, [1, 2]), target([], []), target([], [], tags=[0], known=False)],
@@ -68,7 +71,7 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_losses_are_finite_and_teach(name: str, built) -> None:
     network = built(name)[2].train()
     try:
@@ -85,7 +88,7 @@ def test_losses_are_finite_and_teach(name: str, built) -> None:
         network.eval()
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_images_of_unknown_boxes_add_nothing(name: str, built) -> None:
     """What is written where `has_boxes` is False must not reach the loss (tags may)."""
     network = built(name)[2].train()
@@ -103,7 +106,7 @@ def test_images_of_unknown_boxes_add_nothing(name: str, built) -> None:
         network.eval()
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_answers_are_clipped_sorted_and_bounded(name: str, built) -> None:
     _, options, network = built(name)
     found = network.detect(images())
@@ -119,7 +122,7 @@ def test_answers_are_clipped_sorted_and_bounded(name: str, built) -> None:
     assert sum(len(one["boxes"]) for one in found), "the floor of this test keeps something"
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_rebuilt_from_options_and_a_state_dict(name: str, built) -> None:
     kind, options, network = built(name)
     torch.manual_seed(7)
@@ -132,7 +135,7 @@ def test_rebuilt_from_options_and_a_state_dict(name: str, built) -> None:
             assert torch.equal(old[key], new[key]), key
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_half_precision_does_not_stop_it(name: str, built) -> None:
     network = built(name)[2]
     with torch.autocast("cpu", torch.bfloat16):
@@ -144,7 +147,7 @@ def test_half_precision_does_not_stop_it(name: str, built) -> None:
     assert all(torch.isfinite(one["boxes"]).all() and torch.isfinite(one["scores"]).all() for one in found)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_trained_parameter_is_in_one_group(name: str, built) -> None:
     network = built(name)[2]
     if not hasattr(network, "parameter_groups"):
