@@ -96,8 +96,8 @@ class DetectionFlow(Flow):
         )
 
     def data_arguments(self, config: dict[str, Any], task: Any, *, epochs: int) -> dict[str, Any]:
-        # the last tenth of the training sees whole pictures, as the test does (YOLOX, Ge et al. 2021, section 2.3)
-        close = epochs - max(1, round(0.1 * epochs)) if epochs > 2 else None
+        # the last fifth of the training sees whole pictures, as the test does (after YOLOX, Ge et al. 2021, section 2.3)
+        close = epochs - max(1, round(0.2 * epochs)) if epochs > 2 else None
         return {**task.samples, "close_mosaic_epoch": close}
 
     def monitor_mode(self, metric: Metric, val_rows: pd.DataFrame) -> str | None:
