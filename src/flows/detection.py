@@ -96,7 +96,7 @@ class DetectionFlow(Flow):
         )
 
     def data_arguments(self, config: dict[str, Any], task: Any, *, epochs: int) -> dict[str, Any]:
-        # the last fifth of the training sees whole pictures, as the test does (after YOLOX, Ge et al. 2021, section 2.3)
+        # The last fifth of the training sees whole pictures, as the test does (after YOLOX, Ge et al. 2021).
         close = epochs - max(1, round(0.2 * epochs)) if epochs > 2 else None
         return {**task.samples, "close_mosaic_epoch": close}
 
@@ -156,7 +156,7 @@ class DetectionFlow(Flow):
             lines = [("OOF", f"{name} undefined: no held-out image with known boxes or counts")]
         else:
             lines = [("OOF", f"{name} {value:.4f}{_beside(metrics['oof'], name)}")]
-        lines += [("boxes", str(_decision(metrics).postprocess)), ("counts", rule_text(_decision(metrics).rule))]
+        lines += [("boxes", str(decision_of(metrics).postprocess)), ("counts", rule_text(decision_of(metrics).rule))]
         if metrics["graded"] and metrics["graded"].get("metric") is not None:
             graded = metrics["graded"]
             lines.append(("graded", f"{name} {graded['metric']:.4f}{_beside(graded, name)} (on the solution)"))
@@ -185,7 +185,7 @@ class DetectionFlow(Flow):
         _check_classes(runs, oof, classes)
         if len(runs) == 1:
             kept = read_record(runs[0].path / "metrics.json")
-            decision, value, frame = _decision(kept), kept["metric"]["value"], test[0]
+            decision, value, frame = decision_of(kept), kept["metric"]["value"], test[0]
         else:
             how = _method(method)
             calibrations = [_calibration(rows, train, len(classes)) for rows in oof]
@@ -210,7 +210,7 @@ class DetectionFlow(Flow):
         """predictions.csv has a count a class, boxes.csv a row a box that was counted, boxes/ the pictures."""
         from src.inference import write_table
 
-        decision = _decision(read_record(run.path / "metrics.json"))
+        decision = decision_of(read_record(run.path / "metrics.json"))
         classes = frame.attrs.get("class_names") or read_predictions(
             run.predictions / "oof.parquet", self.task
         ).attrs["metadata"]["class_names"]
@@ -289,7 +289,8 @@ def _calibration(rows: pd.DataFrame, train: pd.DataFrame, n_classes: int) -> Sco
     return ScoreCalibration.fit(paired.found, paired.boxes or [], n_classes)
 
 
-def _decision(metrics: dict[str, Any]) -> Decision:
+def decision_of(metrics: dict[str, Any]) -> Decision:
+    """What a finished run decided, from its metrics.json."""
     return Decision.from_dict(metrics)
 
 
