@@ -89,12 +89,12 @@ def band(points: Points, width: float | Sequence[float]) -> Points:
     return np.concatenate([path + side, (path - side)[::-1]])
 
 
-def star(points: int, inner: float, turn: float = 0.0) -> Points:
+def star(points: int, inner: float) -> Points:
     """A star with `points` tips at radius 1 and notches at radius `inner`; one tip is up."""
     corners = []
     for step in range(2 * points):
         radius = inner if step % 2 else 1.0
-        angle = pi * step / points + turn
+        angle = pi * step / points
         corners.append((radius * sin(angle), -radius * cos(angle)))
     return corners
 

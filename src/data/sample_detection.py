@@ -250,10 +250,9 @@ def _all_visible(owner: np.ndarray, areas: list[int]) -> bool:
 
 def _paint(draws: Draws, table: _Table, cutout: Cutout, corner: tuple[int, int]) -> None:
     """The thing's shadow, away from the light, then the thing."""
-    height, width = table.owner.shape
-    h, w = cutout.alpha.shape
-    reach = max(h, w) * draws.uniform(0.02, 0.1)
-    soft = max(3, int(max(h, w) * draws.uniform(0.06, 0.2)) | 1)
+    side = max(cutout.alpha.shape)
+    reach = side * draws.uniform(0.02, 0.1)
+    soft = max(3, int(side * draws.uniform(0.06, 0.2)) | 1)
     pad = int(reach) + soft
     shadow = cv2.GaussianBlur(np.pad(cutout.alpha, pad), (soft, soft), 0) * np.float32(draws.uniform(0.25, 0.6))
     drop_y, drop_x = (round(-reach * part) for part in (table.light[1], table.light[0]))

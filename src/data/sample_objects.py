@@ -14,7 +14,6 @@ from src.data.sample_canvas import Canvas, Colour, Cutout, Points, curve, ellips
 
 Sketch = Callable[[Canvas], None]
 
-
 PALETTES: dict[str, tuple[Colour, ...]] = {  # hue, saturation, value of a class; its look-alikes share them
     "fruit": ((-0.01, 0.82, 0.78), (0.02, 0.7, 0.8), (0.13, 0.72, 0.88), (0.25, 0.68, 0.72)),
     "banana": ((0.14, 0.75, 0.92), (0.15, 0.6, 0.93), (0.19, 0.7, 0.82)),
