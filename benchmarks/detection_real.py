@@ -27,7 +27,8 @@ BACKBONE = (
 RECIPES = {
     "raccoon": (
         "model=compact_pretrained", "model.image_size=320", "model.lr=0.001", "model.max_epochs=30",
-        "data.batch_size=8", "competition=voc", "competition.data.images=images", "competition.data.annotations=annotations",
+        "data.batch_size=8", "competition=voc", "competition.data.images=images",
+        "competition.data.annotations=annotations",
         "competition.data.train=train.txt", "competition.data.test=test.txt", "competition.metric=map50", *BACKBONE,
     ),
     "deep_pcb": (
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--outputs", type=Path, default=Path("outputs/benchmarks"))
     parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     root = arguments.root.resolve()
     if arguments.data == "raccoon":
         root = with_lists(root, arguments.outputs.resolve() / "raccoon_lists")

@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes that share cores wait for one another's threads
 
 
 def run_command(*arguments: str, cwd: Path = REPOSITORY, timeout: float = 600) -> subprocess.CompletedProcess[str]:

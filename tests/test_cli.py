@@ -120,3 +120,24 @@ def test_the_other_commands_say_what_they_need(arguments: list[str], words: list
     assert done.returncode == 1 and "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("competition.root=/자료/부품 1", "competition.root='/자료/부품 1'"),
+        ("images=/data/line 3/it's*.JPG", r"images='/data/line 3/it\'s*.JPG'"),
+        ("competition.root='/이미/따옴표'", "competition.root='/이미/따옴표'"),
+        ("competition.data.classes=['네모','원']", "competition.data.classes=['네모','원']"),
+        ("run=plain-name_1", "run=plain-name_1"),
+    ],
+)
+def test_korean_and_spaced_values_need_no_quotes(given: str, expected: str) -> None:
+    assert expand_arguments(["task=anomaly", given])[1] == expected
+    assert expand_arguments([given]) == [expected]
+
+
+def test_a_korean_path_arrives_as_typed() -> None:
+    from tests.compose import compose
+
+    assert compose("infer", "run=x", "images=/data/라인 3/*.JPG")["images"] == "/data/라인 3/*.JPG"

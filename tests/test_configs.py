@@ -29,8 +29,8 @@ def test_model_fits_its_class(name: str) -> None:
     assert image_size(model["image_size"])
     assert model["weights"] == "auto"
     if "_target_" in model:
-        from src.tasks.networks import network_options
         from src.tasks.create import split_options
+        from src.tasks.networks import network_options
 
         network, _, _ = split_options(model)
         # every option of the class is in the YAML, so that a user finds it there

@@ -24,9 +24,9 @@ def finished(tmp_path_factory):
 
 def test_a_run_leaves_what_the_contract_names(finished) -> None:
     run, _, _ = finished
-    for name in ("config.yaml", "run.json", "metrics.json", "folds.csv", "submission.csv", "report.html",
-                 "fold_0/best.ckpt", "fold_0/last.ckpt", "predictions/oof.parquet", "predictions/test.parquet"):  # fmt: skip
-        assert (run / name).is_file(), name
+    names = ("config.yaml", "run.json", "metrics.json", "folds.csv", "submission.csv", "report.html")
+    parts = ("fold_0/best.ckpt", "fold_0/last.ckpt", "predictions/oof.parquet", "predictions/test.parquet")
+    assert not [name for name in (*names, *parts) if not (run / name).is_file()]
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["metric"]["name"] == "map50" and 0 <= metrics["metric"]["value"] <= 1
     assert {"map", "map50", "count_exact", "per_class"} <= set(metrics["oof"])

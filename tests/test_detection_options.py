@@ -47,7 +47,8 @@ def test_tiles_and_views_answer_for_whole_pictures(root: Path, tmp_path: Path) -
 
 def test_a_resumed_training_ends_as_an_unbroken_one(root: Path, tmp_path: Path) -> None:
     """Averaged weights, optimiser, augmentation and order go on where they stood."""
-    arguments = (*on_detection(root, tmp_path), *TINY_DETECTOR, "report=false", "submission=false", "model.max_epochs=3")
+    quiet = ("report=false", "submission=false", "model.max_epochs=3")
+    arguments = (*on_detection(root, tmp_path), *TINY_DETECTOR, *quiet)
     whole = train(compose("train", *arguments, "run=whole")).run.path
 
     from src.tasks.detection import DetectionTask
