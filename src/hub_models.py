@@ -14,7 +14,6 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ __all__ = [
     "build_config",
     "build_model",
     "checkpoint_folder",
-    "default_preprocess",
     "fetch_checkpoint",
     "load_config",
     "part_config",
@@ -312,9 +310,3 @@ def prepare_network(
 
 def _is_repo(name: str) -> bool:
     return "/" in name and not name.startswith(("hf-hub:", "torchvision/"))
-
-
-def default_preprocess(options: Mapping[str, Any]) -> dict[str, Sequence[float]]:
-    """`mean` and `std` (RGB, unit range) that the checkpoints of a network expect, by its options with `_target_`."""
-    module, _, name = str(options["_target_"]).rpartition(".")
-    return getattr(import_module(module), name).normalization(options)
