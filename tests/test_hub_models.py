@@ -13,7 +13,6 @@ from src.hub_models import (
     build_config,
     build_model,
     checkpoint_folder,
-    default_preprocess,
     fetch_checkpoint,
     load_config,
     plain_config,
@@ -23,6 +22,7 @@ from src.hub_models import (
     wanted_files,
     weight_files,
 )
+from src.tasks.networks import network_class
 from src.weights import WeightsNotFound, main
 
 REPO = "owner/tiny-detr"
@@ -241,5 +241,5 @@ def test_early_refusal_is_the_late_one(checkpoint: Path, tmp_path: Path) -> None
     ],
 )
 def test_networks_say_what_their_pictures_are_normalised_by(target: str, options: dict, first: float) -> None:
-    usual = default_preprocess({"_target_": f"src.models.detection.{target}", **options})
+    usual = network_class(f"src.models.detection.{target}").normalization(options)
     assert usual["mean"][0] == pytest.approx(first) and len(usual["std"]) == 3

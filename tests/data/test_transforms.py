@@ -94,7 +94,8 @@ def test_normalize_refuses_what_is_no_uint8_batch(images):
 
 def test_pipelines_are_shipped():
     names = [path.stem for path in SHIPPED]
-    assert names == ["detection", "detection_light", "detection_strong", "industrial", "light", "none", "strong"]
+    detection = ["detection", "detection_light", "detection_strong", "detection_topdown"]
+    assert names == [*detection, "industrial", "light", "none", "strong"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
