@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from src.atomic import atomic_path
 from src.errors import ProjectError, nearest
@@ -32,6 +32,8 @@ from src.weight_sources import (
 WORDS = ("auto", "pretrained", "builtin", "random")
 BUILTIN = "filter_bank"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pckl")
+# Arguments of timm.create_model under which the weights of the plain model still fit.
+HARMLESS_ARGUMENTS = frozenset({"pad_type", "drop_rate", "drop_path_rate", "act_layer", "img_size", "output_stride"})
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 
 
@@ -177,6 +179,20 @@ def refuse_early(backbone: str, weights: str, *, weights_dir: Path | None) -> No
     if not Probe().answering([hub_endpoint()]):
         state = "offline mode is set (HF_HUB_OFFLINE)" if hub_is_offline() else f"no answer from {hub_endpoint()}"
         raise WeightsNotFound(_ways_out(backbone, weights_dir, state))
+
+
+def has_published_shape(backbone_args: dict[str, Any] | None) -> bool:
+    """Whether pretrained weights can fit a timm backbone built with these arguments: none changes widths or depths."""
+    return set(backbone_args or {}) <= HARMLESS_ARGUMENTS
+
+
+def refuse_unpublished(backbone: str, backbone_args: dict[str, Any]) -> NoReturn:
+    """Raise WeightsNotFound for a detector's backbone of another shape than the published one, with the ways out."""
+    changed = ", ".join(sorted(set(backbone_args) - HARMLESS_ARGUMENTS))
+    raise WeightsNotFound(
+        f"{backbone} with other {changed} has no pretrained weights anywhere. For your own data choose "
+        "model=compact_pretrained (or another detector), or train from nothing: model.weights=random."
+    )
 
 
 def _ways_out(backbone: str, weights_dir: Path | None, state: str) -> str:

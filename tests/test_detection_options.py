@@ -98,3 +98,10 @@ def test_a_detector_that_learns_is_refused_where_only_counts_are_known(root: Pat
     config["competition"]["data"]["counts"] = {"file": "counts.csv", "id": "id", "columns": ["네모", "원"]}
     with pytest.raises(ProjectError, match="counts only.*grounding_dino"):
         train(config)
+
+
+def test_a_thin_backbone_is_not_trained_from_nothing_unasked(root: Path, tmp_path: Path) -> None:
+    options = [o for o in TINY_DETECTOR if "backbone" not in o and "weights" not in o]
+    with pytest.raises(ProjectError, match="model=compact_pretrained.*model.weights=random"):
+        train(compose("train", *on_detection(root, tmp_path), *options))
+    assert not (tmp_path / "detection").exists()

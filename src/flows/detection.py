@@ -49,10 +49,10 @@ class DetectionFlow(Flow):
 
             refuse_checkpoint_early(model["checkpoint"], model["weights"], weights_dir=weights_dir)
         elif "backbone" in model:
-            from src.weights import refuse_early
+            from src.weights import has_published_shape, refuse_early, refuse_unpublished
 
-            if model.get("backbone_args"):
-                return  # pretrained weights may not exist for it: `create` says so
+            if model["weights"] in ("auto", "pretrained") and not has_published_shape(model["backbone_args"]):
+                refuse_unpublished(model["backbone"], model["backbone_args"])
             refuse_early(model["backbone"], model["weights"], weights_dir=weights_dir)
 
     def check_inputs(self, config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:

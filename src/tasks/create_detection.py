@@ -10,10 +10,7 @@ from src.errors import ProjectError
 from src.tasks.create import image_size, split_options
 from src.tasks.detection import DetectionTask
 from src.tasks.networks import network_class
-from src.weights import ResolvedWeights, resolve_weights
-
-# Arguments of timm.create_model under which the weights of the plain model still fit.
-HARMLESS_ARGUMENTS = frozenset({"pad_type", "drop_rate", "drop_path_rate", "act_layer", "img_size", "output_stride"})
+from src.weights import ResolvedWeights, has_published_shape, refuse_unpublished, resolve_weights
 
 
 def create_detection_task(
@@ -97,9 +94,9 @@ def _find(
         first, *others = prepared.resolved.values()
         resolved = replace(first, source="; ".join([first.source, *(other.source for other in others)]))
         return _Found(prepared.options, prepared.initial, resolved, kind.normalization(prepared.options))
-    if weights in ("auto", "pretrained") and not has_published_shape(network):
+    if weights in ("auto", "pretrained") and not has_published_shape(network.get("backbone_args")):
         if weights != "auto" or not bundled:
-            raise ProjectError(no_published_weights(network))
+            refuse_unpublished(network["backbone"], network["backbone_args"])
         print("weights   this thin backbone has no pretrained ones: on the bundled sample it is trained from nothing")
         resolved = ResolvedWeights("random", None, "random values, trained from scratch", None)
     else:
@@ -107,20 +104,6 @@ def _find(
             network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback="random"
         )
     return _Found(network, {"weights": resolved.path}, resolved, _normalization(kind, network))
-
-
-def has_published_shape(network: dict[str, Any]) -> bool:
-    """Whether pretrained weights of the backbone can fit: its arguments leave the widths and depths as published."""
-    return set(network.get("backbone_args") or {}) <= HARMLESS_ARGUMENTS
-
-
-def no_published_weights(network: dict[str, Any]) -> str:
-    """What to say where pretrained weights are wanted for a backbone of another shape than the published one."""
-    changed = ", ".join(sorted(set(network["backbone_args"]) - HARMLESS_ARGUMENTS))
-    return (
-        f"{network['backbone']} with other {changed} has no pretrained weights anywhere. For your own data choose "
-        "model=compact_pretrained (or another detector), or train from nothing: model.weights=random."
-    )
 
 
 def _normalization(kind: Any, network: dict[str, Any]) -> dict[str, Any]:
