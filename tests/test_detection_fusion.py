@@ -48,6 +48,13 @@ def test_boxes_that_agree_become_one_and_lone_ones_lose_score() -> None:
     assert whole.loc["b", "scores"][0] == pytest.approx(0.45)
 
 
+def test_a_run_blended_with_itself_stays_as_sure() -> None:
+    """An unsure second box on an object must not pull the fused score down."""
+    twice = table({"a": [[10, 10, 30, 30], [10, 10, 30, 34]]}, {"a": [0.9, 0.1]})
+    whole = fused([twice, twice], iou=0.5)
+    assert [round(score, 3) for score in whole["scores"][0]] == [0.9]
+
+
 def test_weights_and_calibration_take_part() -> None:
     first = table({"a": [[10, 10, 30, 30]]}, {"a": [0.8]})
     second = table({"a": [[10, 10, 30, 30]]}, {"a": [0.2]}, "b")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from src.boxes.calibration import ScoreCalibration
 from src.boxes.fusion import fuse
+from src.boxes.nms import nms
 from src.boxes.types import Detections
 from src.competition import Competition
 from src.errors import ProjectError
@@ -260,7 +261,8 @@ def fused(
         if set(indexed.index) != set(first["id"]):
             odd = sorted(set(indexed.index) ^ set(first["id"]))[:5]
             raise ProjectError(f"the tables hold different images, as {', '.join(map(repr, odd))}. Predict again.")
-        found = detections_of(indexed.loc[first["id"]])
+        # One box an object from each: a repeated, unsure one would pull the average of its cluster down.
+        found = [nms(each, iou=iou) for each in detections_of(indexed.loc[first["id"]])]
         parts.append([calibrations[index].apply(each) for each in found] if calibrations else found)
     rows = []
     for position, (identifier, fold, size) in enumerate(zip(first["id"], first["fold"], sizes_of(first), strict=True)):
