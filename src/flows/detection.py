@@ -212,9 +212,7 @@ class DetectionFlow(Flow):
         from src.inference import write_table
 
         decision = decision_of(read_record(run.path / "metrics.json"))
-        classes = frame.attrs.get("class_names") or read_predictions(
-            run.predictions / "oof.parquet", self.task
-        ).attrs["metadata"]["class_names"]
+        classes = decision.rule.classes
         found, sizes = detections_of(frame), sizes_of(frame)
         if config["threshold"] is not None:
             kept = [each.select(each.scores >= config["threshold"]) for each in found]

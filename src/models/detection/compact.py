@@ -14,6 +14,7 @@ from src.errors import ProjectError
 from src.models.detection.compact_assignment import assign, pad_targets
 from src.models.detection.compact_losses import generalized_iou_loss, quality_focal_loss
 from src.models.detection.compact_parts import Head, Pyramid
+from src.models.detection.parameter_groups import grouped
 from src.models.features import FeatureExtractor, LoadReport, feature_layers
 
 _LARGEST_LOG_DISTANCE = 8.0  # e^8 strides: beyond any image, and finite in float32
@@ -171,12 +172,13 @@ class CompactDetector(nn.Module):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups: a pretrained backbone learns at `lr · backbone_lr`; biases and norms do not decay."""
-        factor = self.backbone_lr if self.pretrained > 0.5 else 1.0
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            rate = lr * (factor if name.startswith("backbone.") else 1.0)
-            groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-        return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+        return grouped(
+            self,
+            lr=lr,
+            weight_decay=weight_decay,
+            factor=self.backbone_lr if self.pretrained > 0.5 else 1.0,
+            pretrained=lambda name, _: name.startswith("backbone."),
+        )
 
 
 def _layers_for(backbone: str, args: Mapping[str, Any], strides: Sequence[int]) -> list[str]:

@@ -15,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from src.errors import ProjectError
+from src.models.detection.parameter_groups import grouped
 from src.models.detection.torchvision_parts import (
     BareCanvas,
     PyramidBackbone,
@@ -92,12 +93,13 @@ class _TorchvisionDetector(nn.Module):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups: a pretrained backbone learns at `lr · backbone_lr`; biases and norms do not decay."""
-        factor = self.backbone_lr if self.model.backbone.pretrained > 0.5 else 1.0
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            rate = lr * (factor if name.startswith("model.backbone.body.") else 1.0)
-            groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-        return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
+        return grouped(
+            self,
+            lr=lr,
+            weight_decay=weight_decay,
+            factor=self.backbone_lr if self.model.backbone.pretrained > 0.5 else 1.0,
+            pretrained=lambda name, _: name.startswith("model.backbone.body."),
+        )
 
 
 class FasterRcnnDetector(_TorchvisionDetector):

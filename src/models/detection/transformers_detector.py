@@ -14,6 +14,7 @@ from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
 
 from src.errors import ProjectError, nearest
 from src.hub_models import build_config, build_model, load_config
+from src.models.detection.parameter_groups import grouped
 from src.models.features import LoadReport
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -179,13 +180,13 @@ class TransformersDetector(nn.Module):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups: the backbone learns at `lr · backbone_lr` where it is pretrained; biases and norms do
         not decay."""
-        factor = self.backbone_lr if self.report is not None else 1.0
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                rate = lr * (factor if "backbone" in name else 1.0)
-                groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-        return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
+        return grouped(
+            self,
+            lr=lr,
+            weight_decay=weight_decay,
+            factor=self.backbone_lr if self.report is not None else 1.0,
+            pretrained=lambda name, _: "backbone" in name,
+        )
 
 
 def detector_class(architecture: str) -> type[nn.Module]:

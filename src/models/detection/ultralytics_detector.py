@@ -14,6 +14,7 @@ from torch.nn import functional
 from torchvision.ops import box_convert, clip_boxes_to_image
 
 from src.errors import ProjectError, nearest
+from src.models.detection.parameter_groups import grouped
 from src.models.detection.ultralytics_import import ultralytics_module
 from src.models.detection.ultralytics_weights import class_branches, find_weights, read_weights
 from src.models.features import LoadReport
@@ -177,14 +178,14 @@ class UltralyticsDetector(nn.Module):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups: all but the head learns at `lr · backbone_lr` where weights were loaded; biases and norms
         do not decay."""
-        factor = self.backbone_lr if self.pretrained > 0.5 else 1.0
         head = f"model.model.{len(self.model.model) - 1}."
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                rate = lr * (1.0 if name.startswith(head) else factor)
-                groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-        return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
+        return grouped(
+            self,
+            lr=lr,
+            weight_decay=weight_decay,
+            factor=self.backbone_lr if self.pretrained > 0.5 else 1.0,
+            pretrained=lambda name, _: not name.startswith(head),
+        )
 
 
 def _build(architecture: str, num_classes: int) -> nn.Module:

@@ -15,6 +15,7 @@ from src.errors import ProjectError, nearest
 from src.hub_models import build_model, load_config, part_config
 from src.models.detection.open_vocabulary.families import Answer, Family, family_of
 from src.models.detection.open_vocabulary.prompts import build_prompts, grounding_text, load_tokenizer, words_tokenizer
+from src.models.detection.parameter_groups import grouped
 from src.models.features import LoadReport
 
 _TENSORS = ("classes", "input_ids", "attention_mask", "task_ids", "task_mask")
@@ -150,14 +151,13 @@ class OpenVocabularyDetector(nn.Module):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Trainable parameters: encoders at `lr * backbone_lr`; norms and biases without decay."""
         slow = {id(p) for module in self._modules_of(list(self.family.parts)) for p in module.parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                groups.setdefault((id(parameter) in slow, parameter.ndim > 1), []).append(parameter)
-        return [
-            {"params": found, "lr": lr * (self.backbone_lr if is_slow else 1), "weight_decay": weight_decay * decayed}
-            for (is_slow, decayed), found in groups.items()
-        ]
+        return grouped(
+            self,
+            lr=lr,
+            weight_decay=weight_decay,
+            factor=self.backbone_lr,
+            pretrained=lambda _, parameter: id(parameter) in slow,
+        )
 
     def loss(self, images: Tensor, targets: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Training losses of the images whose boxes are known; the others are left out.
