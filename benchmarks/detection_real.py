@@ -82,8 +82,7 @@ def train_with(overrides: list[str]) -> Path:
 def report_counts(run: Path) -> None:
     """Total objects an image: error of the run's rule, and of always saying the training mean."""
     from src.competition import from_config
-    from src.flows.detection import decision_of
-    from src.flows.detection_panel import pair
+    from src.flows.detection_panel import Decision, pair
     from src.manifest import read_manifest, read_solution
     from src.predictions import read_predictions
     from src.runs import open_run, read_config, read_record
@@ -92,7 +91,7 @@ def report_counts(run: Path) -> None:
     competition = from_config(read_config(folder)["competition"])
     manifest, solution = read_manifest(competition), read_solution(competition)
     paired = pair(read_predictions(folder.predictions / "test.parquet", "detection"), solution)
-    rule = decision_of(read_record(run / "metrics.json")).rule
+    rule = Decision.from_dict(read_record(run / "metrics.json")).rule
     found, true = rule.count_all(paired.found, paired.sizes).sum(axis=1), paired.counts.sum(axis=1)
     known = np.stack([c for c in manifest["counts"] if c is not None]).sum(axis=1)
     print(

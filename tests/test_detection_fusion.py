@@ -9,7 +9,7 @@ from src.boxes.count_rule import CountRule
 from src.boxes.postprocess import Postprocess
 from src.boxes.types import Detections, Truth
 from src.errors import ProjectError
-from src.flows.detection import fused
+from src.flows.detection_fusion import fused
 from src.flows.detection_panel import Decision, decide, pair, panel, rule_text, with_honest_counts
 from src.metrics.registry import get_metric
 

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.boxes.calibration import ScoreCalibration
-from src.boxes.fusion import fuse
-from src.boxes.nms import nms
 from src.boxes.types import Detections
 from src.competition import Competition
 from src.errors import ProjectError
 from src.flows.base import Flow, Prepared
+from src.flows.detection_fusion import calibration_of, fused, fusion_method
 from src.flows.detection_panel import (
     Decision,
     decide,
@@ -157,7 +155,8 @@ class DetectionFlow(Flow):
             lines = [("OOF", f"{name} undefined: no held-out image with known boxes or counts")]
         else:
             lines = [("OOF", f"{name} {value:.4f}{_beside(metrics['oof'], name)}")]
-        lines += [("boxes", str(decision_of(metrics).postprocess)), ("counts", rule_text(decision_of(metrics).rule))]
+        decision = Decision.from_dict(metrics)
+        lines += [("boxes", str(decision.postprocess)), ("counts", rule_text(decision.rule))]
         if metrics["graded"] and metrics["graded"].get("metric") is not None:
             graded = metrics["graded"]
             lines.append(("graded", f"{name} {graded['metric']:.4f}{_beside(graded, name)} (on the solution)"))
@@ -186,10 +185,10 @@ class DetectionFlow(Flow):
         _check_classes(runs, oof, classes)
         if len(runs) == 1:
             kept = read_record(runs[0].path / "metrics.json")
-            decision, value, frame = decision_of(kept), kept["metric"]["value"], test[0]
+            decision, value, frame = Decision.from_dict(kept), kept["metric"]["value"], test[0]
         else:
-            how = _method(method)
-            calibrations = [_calibration(rows, train, len(classes)) for rows in oof]
+            how = fusion_method(method)
+            calibrations = [calibration_of(rows, train, len(classes)) for rows in oof]
             common = common_rows(runs, oof)
             blended = fused(common, iou=RUNS_IOU, method=how, weights=weights, calibrations=calibrations)
             frame = fused(test, iou=RUNS_IOU, method=how, weights=weights, calibrations=calibrations)
@@ -211,7 +210,7 @@ class DetectionFlow(Flow):
         """predictions.csv has a count a class, boxes.csv a row a box that was counted, boxes/ the pictures."""
         from src.inference import write_table
 
-        decision = decision_of(read_record(run.path / "metrics.json"))
+        decision = Decision.from_dict(read_record(run.path / "metrics.json"))
         classes = decision.rule.classes
         found, sizes = detections_of(frame), sizes_of(frame)
         if config["threshold"] is not None:
@@ -235,63 +234,9 @@ class DetectionFlow(Flow):
         return table, f", {int(counts.sum())} objects"
 
 
-def fused(
-    frames: Sequence[pd.DataFrame],
-    *,
-    iou: float,
-    method: str = "wbf",
-    weights: Sequence[float] | None = None,
-    calibrations: "Sequence[ScoreCalibration] | None" = None,
-) -> pd.DataFrame:
-    """One table from several of the same images, boxes fused per image; a single table is returned as it is.
-
-    Raises:
-        ProjectError: rows that one table has and another lacks, or a wrong number of weights.
-    """
-    if len(frames) == 1:
-        return frames[0]
-    if weights is not None and len(weights) != len(frames):
-        raise ProjectError(f"{len(frames)} runs but {len(weights)} weights: give one weight a run.")
-    first = frames[0]
-    parts = []
-    for index, frame in enumerate(frames):
-        indexed = frame.set_index("id", drop=False)
-        if set(indexed.index) != set(first["id"]):
-            odd = sorted(set(indexed.index) ^ set(first["id"]))[:5]
-            raise ProjectError(f"the tables hold different images, as {', '.join(map(repr, odd))}. Predict again.")
-        # One box an object from each: a repeated, unsure one would pull the average of its cluster down.
-        found = [nms(each, iou=iou) for each in detections_of(indexed.loc[first["id"]])]
-        parts.append([calibrations[index].apply(each) for each in found] if calibrations else found)
-    rows = []
-    for position, (identifier, fold, size) in enumerate(zip(first["id"], first["fold"], sizes_of(first), strict=True)):
-        whole = fuse([part[position] for part in parts], size=size, method=method, iou=iou, weights=weights)
-        row = {"boxes": whole.boxes.tolist(), "scores": whole.scores.tolist(), "labels": whole.labels.tolist()}
-        rows.append({"id": identifier, "fold": fold, "width": size[0], "height": size[1], **row, "masks": None})
-    result = pd.DataFrame(rows, columns=list(first.columns))
-    result.attrs = dict(first.attrs)
-    return result
-
-
 def _tiles(config: dict[str, Any]) -> dict[str, Any] | None:
     tiles = config["data"]["tiles"]
     return tiles if tiles["size"] else None
-
-
-def _method(name: str | None) -> str:
-    """How boxes of several runs become one: `rank` and `mean` are for scores, so they are no choice here."""
-    if name in (None, "wbf", "nms", "soft_nms"):
-        return name or "wbf"
-    raise ProjectError(f"blend={name} blends scores; for boxes choose blend=wbf, nms or soft_nms.")
-
-
-def _calibration(rows: pd.DataFrame, train: pd.DataFrame, n_classes: int) -> ScoreCalibration:
-    paired = pair(rows, train)
-    return ScoreCalibration.fit(paired.found, paired.boxes or [], n_classes)
-
-
-def decision_of(metrics: dict[str, Any]) -> Decision:
-    """What a finished run decided, from its metrics.json."""
-    return Decision.from_dict(metrics)
 
 
 def _beside(figures: dict[str, Any], name: str) -> str:
