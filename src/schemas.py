@@ -93,12 +93,14 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         *_KEYS,
         Column("candidates", "list<string>", check=_candidates),
         Column("candidate_scores", "list<float64>", check=_all_finite),
+        Column("image_scores", "list<float64>", nullable=True, check=_all_finite),
+        Column("flags", "list<string>", nullable=True),
     ),
 }
 # Lists that run side by side within a row.
 _PARALLEL = {
     "detection": ("boxes", "scores", "labels", "masks"),
-    "caption": ("candidates", "candidate_scores"),
+    "caption": ("candidates", "candidate_scores", "image_scores"),
 }
 
 
