@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from src.boxes.types import Detections
+from src.captions.decoding import Candidate
 
 
 class PredictionBatch(NamedTuple):
@@ -54,6 +55,32 @@ class DetectionBatch(NamedTuple):
             row = {"id": name, "width": width, "height": height, **row_of(each)}
             found.append(row if self.windows is None else {**row, "window": self.windows[index]})
         return found
+
+
+class CaptionBatch(NamedTuple):
+    """Candidates of each image, best first, different and none empty.
+
+    `image_scores` are one list an image, a number a candidate, or None without a scorer. `flags` are words about how
+    an image's candidates came to be: "retried" where the first decoding gave nothing that could stand.
+    """
+
+    ids: list[str]
+    candidates: list[list[Candidate]]
+    image_scores: list[list[float]] | None
+    flags: list[list[str]]
+
+    def rows(self, keep_map: Callable[[int, np.ndarray], str]) -> list[dict[str, Any]]:
+        """Rows of the prediction store without `fold`."""
+        return [
+            {
+                "id": name,
+                "candidates": [candidate.text for candidate in found],
+                "candidate_scores": [float(candidate.score) for candidate in found],
+                "image_scores": None if self.image_scores is None else self.image_scores[index],
+                "flags": self.flags[index] or None,
+            }
+            for index, (name, found) in enumerate(zip(self.ids, self.candidates, strict=True))
+        ]
 
 
 def row_of(detections: Detections) -> dict[str, Any]:

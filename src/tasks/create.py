@@ -11,7 +11,7 @@ from src.weights import WORDS, ResolvedWeights, resolve_weights
 
 PREPROCESS_KEYS = ("image_size", "resize", "interpolation", "mean", "std")
 OPTIMIZATION_KEYS = ("optimizer", "lr", "weight_decay", "schedule", "warmup", "amsgrad")
-OTHER_KEYS = ("name", "weights", "max_epochs", "ema", "gradient_clip")
+OTHER_KEYS = ("name", "weights", "max_epochs", "ema", "gradient_clip", "start_from")
 
 
 def split_options(model: dict[str, Any]) -> tuple[dict, dict, dict]:

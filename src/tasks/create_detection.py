@@ -1,7 +1,6 @@
 """From a detector's plain configuration to a task ready to train: options checked, weights found, classes fixed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError
 from src.tasks.create import image_size, split_options
 from src.tasks.detection import DetectionTask
+from src.tasks.found_weights import find_weights
 from src.tasks.networks import network_class
-from src.weights import ResolvedWeights, has_published_shape, refuse_unpublished, resolve_weights
+from src.weights import ResolvedWeights
 
 
 def create_detection_task(
@@ -37,7 +37,15 @@ def create_detection_task(
     """
     height, width = image_size(model["image_size"])
     network, preprocess, optimization = split_options(model)
-    found = _find(network, model["weights"], classes, weights_dir=weights_dir, bundled=bundled)
+    kind = network_class(network["_target_"])
+    needs_english = hasattr(kind, "checkpoints") and getattr(kind, "needs_names", True)
+    found = find_weights(
+        network,
+        model["weights"],
+        weights_dir=weights_dir,
+        bundled=bundled,
+        class_names=english_names(classes) if needs_english else classes,
+    )
     usual = found.usual
     spec = PreprocessSpec(
         height=height,
@@ -58,62 +66,6 @@ def create_detection_task(
         initial=found.initial,
     )
     return task, found.resolved
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A network's whole options, what its first construction gets, where that came from, and its usual mean and std."""
-
-    options: dict[str, Any]
-    initial: dict[str, Any]
-    resolved: ResolvedWeights
-    usual: dict[str, Any]
-
-
-def _find(
-    network: dict[str, Any], weights: str, classes: Sequence[str], *, weights_dir: Path, bundled: bool
-) -> _Found:
-    """Find the weights of a timm backbone or of hub checkpoints; options that depend on them are completed."""
-    if weights == "builtin":
-        raise ProjectError(
-            "model.weights=builtin: the built-in filters are features for anomaly models. For a detector choose "
-            "pretrained, random, or a path."
-        )
-    kind = network_class(network["_target_"])
-    if hasattr(kind, "checkpoints"):
-        from src.hub_models import prepare_network
-
-        prepared = prepare_network(
-            kind,
-            network,
-            weights=weights,
-            weights_dir=weights_dir,
-            bundled=bundled,
-            class_names=english_names(classes) if getattr(kind, "needs_names", True) else list(classes),
-        )
-        first, *others = prepared.resolved.values()
-        resolved = replace(first, source="; ".join([first.source, *(other.source for other in others)]))
-        return _Found(prepared.options, prepared.initial, resolved, kind.normalization(prepared.options))
-    if weights in ("auto", "pretrained") and not has_published_shape(network.get("backbone_args")):
-        if weights != "auto" or not bundled:
-            refuse_unpublished(network["backbone"], network["backbone_args"])
-        print("weights   this thin backbone has no pretrained ones: on the bundled sample it is trained from nothing")
-        resolved = ResolvedWeights("random", None, "random values, trained from scratch", None)
-    else:
-        resolved = resolve_weights(
-            network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback="random"
-        )
-    return _Found(network, {"weights": resolved.path}, resolved, _normalization(kind, network))
-
-
-def _normalization(kind: Any, network: dict[str, Any]) -> dict[str, Any]:
-    """Mean and deviation by the network's class, where it says them, else by its timm backbone."""
-    if hasattr(kind, "normalization"):
-        return kind.normalization(network)
-    from src.models.features import default_normalization
-
-    mean, std = default_normalization(network["backbone"])
-    return {"mean": mean, "std": std}
 
 
 def english_names(classes: Sequence[str]) -> list[str]:

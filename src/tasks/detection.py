@@ -16,6 +16,7 @@ from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError
 from src.models.detection.tta import merge_views, views
 from src.tasks.batches import DetectionBatch, row_of
+from src.tasks.half_precision import half_precision
 from src.tasks.networks import build_network
 from src.tasks.optimization import build_optimizer
 
@@ -39,6 +40,7 @@ class DetectionTask(pl.LightningModule):
     one_class = False
     # Several devices: detectors have parts that not every step trains (a frozen text tower, proposals of other stages).
     strategy = "ddp_find_unused_parameters_true"
+    default_precision = staticmethod(half_precision)
 
     def __init__(
         self,
@@ -59,13 +61,6 @@ class DetectionTask(pl.LightningModule):
         self.zero_shot: bool = self.network.zero_shot
         self.tta, self.tiles = tta, tiles
         self._validation: dict[str, Detections] = {}
-
-    @staticmethod
-    def default_precision(accelerator: str) -> str:
-        """Half precision by what the card can do: bf16 from Ampere on, fp16 on a T4, full precision elsewhere."""
-        if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-            return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-        return "32-true"
 
     # -- training ---------------------------------------------------------------------------------------------------
     def configure_optimizers(self) -> Any:
