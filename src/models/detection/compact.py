@@ -14,8 +14,8 @@ from src.errors import ProjectError
 from src.models.detection.compact_assignment import assign, pad_targets
 from src.models.detection.compact_losses import generalized_iou_loss, quality_focal_loss
 from src.models.detection.compact_parts import Head, Pyramid
-from src.models.detection.parameter_groups import grouped
 from src.models.features import FeatureExtractor, LoadReport, feature_layers
+from src.models.parameter_groups import grouped
 
 _LARGEST_LOG_DISTANCE = 8.0  # e^8 strides: beyond any image, and finite in float32
 

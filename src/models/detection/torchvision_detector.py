@@ -15,7 +15,6 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from src.errors import ProjectError
-from src.models.detection.parameter_groups import grouped
 from src.models.detection.torchvision_parts import (
     BareCanvas,
     PyramidBackbone,
@@ -23,6 +22,7 @@ from src.models.detection.torchvision_parts import (
     backbone_normalization,
 )
 from src.models.features import LoadReport
+from src.models.parameter_groups import grouped
 
 _IDLE = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}  # of torchvision's transform, which BareCanvas replaces
 

@@ -14,8 +14,8 @@ from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
 
 from src.errors import ProjectError, nearest
 from src.hub_models import build_config, build_model, load_config
-from src.models.detection.parameter_groups import grouped
 from src.models.features import LoadReport
+from src.models.parameter_groups import grouped
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -14,10 +14,10 @@ from torch.nn import functional
 from torchvision.ops import box_convert, clip_boxes_to_image
 
 from src.errors import ProjectError, nearest
-from src.models.detection.parameter_groups import grouped
 from src.models.detection.ultralytics_import import ultralytics_module
 from src.models.detection.ultralytics_weights import class_branches, find_weights, read_weights
 from src.models.features import LoadReport
+from src.models.parameter_groups import grouped
 from src.weights import ResolvedWeights
 
 UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -15,8 +15,8 @@ from src.errors import ProjectError, nearest
 from src.hub_models import build_model, load_config, part_config
 from src.models.detection.open_vocabulary.families import Answer, Family, family_of
 from src.models.detection.open_vocabulary.prompts import build_prompts, grounding_text, load_tokenizer, words_tokenizer
-from src.models.detection.parameter_groups import grouped
 from src.models.features import LoadReport
+from src.models.parameter_groups import grouped
 
 _TENSORS = ("classes", "input_ids", "attention_mask", "task_ids", "task_mask")
 

@@ -1,4 +1,4 @@
-"""Optimiser groups of a detector: pretrained parts at a rate of their own, biases and norms without decay."""
+"""Optimiser groups of a network: pretrained parts at a rate of their own, biases and norms without decay."""
 
 from __future__ import annotations
 
