@@ -1,7 +1,6 @@
 """Registers of Korean captions against triples written by hand (plain | polite | formal), before the code was."""
 
 import pytest
-
 from src.captions.register import REGISTERS, convert, convert_all, register_of, registers_of
 
 TABLE = """
