@@ -111,14 +111,25 @@ def _record(job: Job, task: Any, weights: dict[str, Any], broken: list[dict[str,
         "versions": versions(),
         "hardware": hardware(),
         "weights": weights,
-        "network": dict(task.hparams.get("network", {})),
+        "network": _shortened(task.hparams.get("network", {})),
         "preprocess": task.preprocess.to_dict(),
         "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": job.clock.seconds,
         "peak_memory": peak_memory(),
         "broken_images": broken,
-        "box_reports": list(job.manifest.attrs.get("box_reports", [])),
+        **{
+            name: list(job.manifest.attrs[name])
+            for name in ("box_reports", "caption_reports")
+            if name in job.manifest.attrs
+        },
     }
+
+
+def _shortened(options: Any) -> Any:
+    """Options for people to read: long texts (a tokenizer's JSON, a processor's files) by their length alone."""
+    if isinstance(options, dict):
+        return {key: _shortened(value) for key, value in options.items()}
+    return f"({len(options)} characters)" if isinstance(options, str) and len(options) > 500 else options
 
 
 def _print_closing(

@@ -129,11 +129,16 @@ def _predict_folds(
     wanted = available if config["fold"] == "all" else [config["fold"]]
     if not set(wanted) <= set(available) or not wanted:
         raise ProjectError(f"fold={config['fold']}: {shown_path(run.path)} has checkpoints of folds {available}.")
+    decoding = {key: value for key, value in config["decoding"].items() if value is not None}
+    if decoding and settings["task"] != "caption":
+        raise ProjectError(f"decoding.{min(decoding)} is for captions, and this run's task is {settings['task']}.")
     settings = {**settings, "trainer": {**settings["trainer"], "accelerator": config["accelerator"]}}
     frames, broken = [], {}
     loader, spec = None, None
     for fold in wanted:
         task = load_task(run.fold(fold) / "best.ckpt")
+        if decoding:
+            task.decode_otherwise(decoding)
         if task.preprocess != spec:  # the folds of a run agree, so the pictures are read once
             data = DataModule(
                 None,

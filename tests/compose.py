@@ -133,3 +133,54 @@ def on_detection(root: Path, outputs: Path) -> list[str]:
         "competition.data.classes=['네모','원']", f"outputs='{outputs}'", "logger=csv", "data.num_workers=0",
         "trainer.progress=false",
     ]  # fmt: skip
+
+
+TINY_CAPTIONER = (
+    "model=encoder_decoder", "model.backbone=resnet10t", "model.backbone_args={}", "model.weights=random",
+    "model.image_size=64", "model.width=32", "model.depth=1", "model.heads=2", "model.vocab_size=200",
+    "model.max_epochs=2", "data.batch_size=4", "decoding.max_tokens=12", "decoding.beams=3", "decoding.candidates=3",
+)  # fmt: skip
+COLOURS = {"빨간": (220, 40, 40), "파란": (40, 60, 220), "초록색": (40, 200, 60)}
+SHAPES = ("네모", "원")
+
+
+def drawn(seed: int, *, side: int = 72) -> tuple[np.ndarray, list[str]]:
+    """A noisy picture with one bright shape of a colour, and two Korean sentences that say so."""
+    random = np.random.default_rng(seed)
+    pixels = np.clip(random.normal(110, 10, (side, side, 3)), 0, 255).astype(np.uint8)
+    colour, shape = list(COLOURS)[seed % 3], SHAPES[seed // 3 % 2]
+    if shape == "원":
+        cv2.circle(pixels, (side // 2, side // 2), side // 4, COLOURS[colour], -1)
+    else:
+        cv2.rectangle(pixels, (side // 4, side // 4), (3 * side // 4, 3 * side // 4), COLOURS[colour], -1)
+    particle = "가" if shape == "네모" else "이"
+    return pixels, [f"{colour} {shape}{particle} 하나 있다.", f"사진 한가운데에 {colour} {shape}{particle} 보인다."]
+
+
+def make_caption_competition(root: Path, *, train: int = 16, test: int = 6) -> Path:
+    """A csv-layout competition of captions: two rows an image, Korean folder with a space, ids with leading zeros."""
+    tables: dict[str, list[dict[str, Any]]] = {"train": [], "test": [], "solution": []}
+    for split, count in (("train", train), ("test", test)):
+        for number in range(count):
+            name = f"{number:03d}" if split == "train" else f"9{number:03d}"
+            file = f"사진 {split}/{name}.PNG"
+            pixels, captions = drawn(number + 100 * (split == "test"))
+            write_image(root / file, pixels[..., ::-1])
+            if split == "test":
+                tables["test"].append({"id": name, "file": file})
+                tables["solution"] += [{"id": name, "caption": text} for text in captions]
+            else:
+                tables["train"] += [{"id": name, "file": file, "group": name, "caption": text} for text in captions]
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(root / f"{name}.csv", index=False)
+    order = [row["id"] for row in tables["test"]][::-1]
+    pd.DataFrame({"id": order, "caption": "사진"}).to_csv(root / "sample_submission.csv", index=False)
+    return root
+
+
+def on_captions(root: Path, outputs: Path) -> list[str]:
+    """Overrides that run the tiny competition of captions with the sample's spec."""
+    return [
+        "task=caption", f"competition.root='{root}'", "competition.bundled=false", "competition.data.group=null",
+        f"outputs='{outputs}'", "logger=csv", "data.num_workers=0", "trainer.progress=false",
+    ]  # fmt: skip

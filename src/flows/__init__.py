@@ -7,7 +7,7 @@ from src.errors import ProjectError, nearest
 if TYPE_CHECKING:
     from src.flows.base import Flow
 
-TASKS = ("anomaly", "detection")
+TASKS = ("anomaly", "caption", "detection")
 
 
 def flow_of(task: str) -> "Flow":
@@ -20,6 +20,10 @@ def flow_of(task: str) -> "Flow":
         from src.flows.anomaly import AnomalyFlow
 
         return AnomalyFlow()
+    if task == "caption":
+        from src.flows.caption import CaptionFlow
+
+        return CaptionFlow()
     if task == "detection":
         from src.flows.detection import DetectionFlow
 

@@ -49,9 +49,7 @@ class DetectionBatch(NamedTuple):
     def rows(self, keep_map: Callable[[int, np.ndarray], str]) -> list[dict[str, Any]]:
         """Rows of the prediction store without `fold`; with `window` where samples are tiles."""
         found = []
-        for index, (name, (width, height), each) in enumerate(
-            zip(self.ids, self.sizes, self.detections, strict=True)
-        ):
+        for index, (name, (width, height), each) in enumerate(zip(self.ids, self.sizes, self.detections, strict=True)):
             row = {"id": name, "width": width, "height": height, **row_of(each)}
             found.append(row if self.windows is None else {**row, "window": self.windows[index]})
         return found

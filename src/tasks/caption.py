@@ -80,7 +80,7 @@ class CaptionTask(pl.LightningModule):
     # -- what is saved ----------------------------------------------------------------------------------------------
     @property
     def strict_loading(self) -> bool:
-        """False where frozen weights of a published checkpoint are not in ours: they are found again where they were."""
+        """False where frozen weights of a published checkpoint are left out of ours; they are found where they were."""
         return not self._leaves_out_frozen
 
     @property
@@ -174,9 +174,7 @@ class CaptionTask(pl.LightningModule):
         flags: list[list[str]] = [[] for _ in ids]
         again = [index for index, each in enumerate(found) if not self._sound(each)]
         if again and self.retry is not None and self.kind == "gradient":
-            second = self.network.generate(
-                images[again], self.retry, seeds=_seeds([ids[index] for index in again])
-            )
+            second = self.network.generate(images[again], self.retry, seeds=_seeds([ids[index] for index in again]))
             for index, each in zip(again, map(_written, second), strict=True):
                 flags[index].append("retried")
                 found[index] = self._sound(each) or found[index] or each
@@ -191,6 +189,10 @@ class CaptionTask(pl.LightningModule):
 
     def _sound(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [each for each in candidates if not problems_of(each.text, korean=self.hparams["korean"])]
+
+    def decode_otherwise(self, changes: dict[str, Any]) -> None:
+        """Decode by other options than those that the checkpoint holds."""
+        self.decoding = Decoding.from_dict({**self.decoding.to_dict(), **changes})
 
     @property
     def loaded_weights(self) -> list[Any]:

@@ -1,6 +1,7 @@
 """A task from its checkpoint alone, whichever task it is."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -28,10 +29,30 @@ def load_task(checkpoint: Path) -> pl.LightningModule:
         from src.tasks.anomalib_adapter import load_adapted
 
         return load_adapted(checkpoint)
+    if "decoding" in hyperparameters:
+        return _load_caption(state, hyperparameters)
     if "classes" in hyperparameters:
         from src.tasks.detection import DetectionTask as Task
     else:
         from src.tasks.anomaly import AnomalyTask as Task
     task = Task(**hyperparameters)
     task.load_state_dict(state["state_dict"])
+    return task.eval()
+
+
+def _load_caption(state: dict[str, Any], hyperparameters: dict[str, Any]) -> pl.LightningModule:
+    """A captioner; one that was fine-tuned in a few parts finds the frozen rest where its weights came from."""
+    from src.tasks.caption import CaptionTask
+
+    frozen = state.get("frozen_source")
+    if frozen is None:
+        task = CaptionTask(**hyperparameters)
+        task.load_state_dict(state["state_dict"])
+        return task.eval()
+    from src.tasks.frozen_weights import find_frozen
+
+    task = CaptionTask(**hyperparameters, initial=find_frozen(frozen))
+    unexpected = task.load_state_dict(state["state_dict"], strict=False).unexpected_keys
+    if unexpected:
+        raise ProjectError(f"the checkpoint has weights that its network has not, {unexpected[0]} among them.")
     return task.eval()

@@ -1,0 +1,54 @@
+"""A network that starts from an earlier run of this project: what fits by name and shape is taken over."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from src.errors import ProjectError
+from src.runs import in_repository, shown_path
+
+
+def take_over(network: nn.Module, source: Path) -> str:
+    """Copy every parameter and buffer of an earlier run's network that this one has by the same name and shape.
+
+    Subword embeddings fit only between networks of one tokenizer; those of another vocabulary keep their first values.
+
+    Args:
+        source: a run's folder (its first fold's best checkpoint is used) or a checkpoint file.
+
+    Returns:
+        What was taken over, in a line.
+
+    Raises:
+        ProjectError: no checkpoint there, or nothing of it fits.
+    """
+    path = _checkpoint(in_repository(source))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # a file cut short or of another kind: the remedy is the same
+        first = (str(error).splitlines() or [""])[0]
+        raise ProjectError(f"model.start_from={path} cannot be read ({type(error).__name__}: {first}).") from error
+    given = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    own = network.state_dict()
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise ProjectError(
+            f"model.start_from={path}: none of its {len(given)} arrays fits this network. Start from a run of the same "
+            "model, with the same backbone, width and depth."
+        )
+    network.load_state_dict(fitting, strict=False)
+    left = [name for name in own if name not in fitting]
+    named = f"; {len(left)} keep their first values, {left[0]} among them" if left else ""
+    return f"{len(fitting)} of {len(own)} arrays taken over from {shown_path(path)}{named}"
+
+
+def _checkpoint(source: Path) -> Path:
+    if source.is_file():
+        return source
+    found = sorted(source.glob("fold_*/best.ckpt"))
+    if not found:
+        raise ProjectError(
+            f"model.start_from={source}: no such checkpoint. Give a run's folder (outputs/caption/…) or a .ckpt."
+        )
+    return found[0]
