@@ -10,6 +10,7 @@ from tests.compose import compose
 
 MODELS = sorted(p.stem for p in (CONF / "model" / "anomaly").glob("*.yaml"))
 DETECTORS = sorted(p.stem for p in (CONF / "model" / "detection").glob("*.yaml"))
+CAPTIONERS = sorted(p.stem for p in (CONF / "model" / "caption").glob("*.yaml"))
 COMPETITIONS = sorted(p.stem for p in (CONF / "competition").glob("*.yaml"))
 AUGMENTS = sorted(p.stem for p in (CONF / "augment").glob("*.yaml"))
 LOGGERS = sorted(p.stem for p in (CONF / "logger").glob("*.yaml"))
@@ -68,6 +69,29 @@ def test_detector_fits_its_class(name: str) -> None:
     assert set(network) - {"_target_"} == own
 
 
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_captioner_fits_its_class(name: str) -> None:
+    from src.tasks.create import check_model, image_size, split_options
+    from src.tasks.networks import network_class, network_options
+
+    model = compose("train", "task=caption", f"model={name}")["model"]
+    check_model(model)
+    assert image_size(model["image_size"]) and {"weights", "start_from"} <= set(model)
+    network, preprocess, optimization = split_options(model)
+    assert set(preprocess) == {"image_size", "resize", "interpolation", "mean", "std"}
+    kind = network_class(model["_target_"])
+    if kind.kind == "gradient" and not kind.zero_shot:
+        assert {"optimizer", "lr", "weight_decay", "schedule", "warmup"} <= set(optimization)
+        assert {"max_epochs", "ema", "gradient_clip"} <= set(model)
+    given = {"weights", "image_size", "tokenizer_json"}  # what the project fills in
+    own = network_options(model["_target_"]) - given - filled_in(model["_target_"])
+    assert set(network) - {"_target_"} == own
+
+
+def test_captioners_are_shipped() -> None:
+    assert {"encoder_decoder", "blip", "blip2", "instructblip", "llava", "nearest", "template"} <= set(CAPTIONERS)
+
+
 def filled_in(target: str) -> set[str]:
     """Constructor arguments of a network that only its `prepare` and its checkpoints fill."""
     from src.tasks.networks import network_class
@@ -75,7 +99,10 @@ def filled_in(target: str) -> set[str]:
     return set(getattr(network_class(target), "filled_in", ()))
 
 
-@pytest.mark.parametrize(("task", "name"), [*(("anomaly", m) for m in MODELS), *(("detection", m) for m in DETECTORS)])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [*(("anomaly", m) for m in MODELS), *(("detection", m) for m in DETECTORS), *(("caption", m) for m in CAPTIONERS)],
+)
 def test_model_header_says_the_command(task: str, name: str) -> None:
     header = first_lines(CONF / "model" / task / f"{name}.yaml")
     default = yaml.safe_load((CONF / "task" / f"{task}.yaml").read_text())["defaults"][1]["/model"]
