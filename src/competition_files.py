@@ -12,6 +12,7 @@ from src.tables import missing_column, read_header
 if TYPE_CHECKING:
     from src.competition import Competition
 
+TABLES = ("boxes", "counts", "captions")  # parts of `data` that may stand in tables of their own
 ROOT_REMEDY = "Type competition.root=/path/to/the/data, or write root: in that file."
 
 
@@ -33,14 +34,14 @@ def check_files(spec: Competition) -> None:
             names = ("id", "target", "group", "mask", "tags") if split == "train" else ("id",)
             columns += [(f"data.{name}", getattr(data, name)) for name in names]
             if split == "train":
-                columns += [pair for part in ("boxes", "counts") for pair in _object_columns(spec, part, file=None)]
+                columns += [pair for part in TABLES for pair in _object_columns(spec, part, file=None)]
             _check_table(spec, f"data.{split}", spec.locate(getattr(data, split)), columns)
-        for part in ("boxes", "counts"):
+        for part in TABLES:
             table = getattr(data, part)
             if table is not None and table.file is not None:
                 columns = _object_columns(spec, part, file=table.file)
                 _check_table(spec, f"data.{part}.file", spec.locate(table.file), columns)
-    elif data.layout in ("coco", "voc", "yolo"):
+    elif data.layout in ("coco", "voc", "yolo", "jsonl"):
         _check_annotated(spec)
     else:
         for split in ("train", "test"):
@@ -48,7 +49,7 @@ def check_files(spec: Competition) -> None:
     if isinstance(data.classes, str):
         _check_file(spec, "data.classes", spec.locate(data.classes))
     _check_sample(spec)
-    if spec.solution is not None and spec.task == "detection":
+    if spec.solution is not None and spec.task != "anomaly":
         _check_file(spec, "solution", spec.solution)
     elif spec.solution is not None:
         columns = zip(("data.id", "data.target"), spec.solution_columns, strict=True)
@@ -56,7 +57,7 @@ def check_files(spec: Competition) -> None:
 
 
 def _object_columns(spec: Competition, part: str, *, file: str | None) -> list[tuple[str, str]]:
-    """The columns of data.boxes or data.counts, as (key, column), if these stand in `file` (None: the train table)."""
+    """The columns of data.boxes and the like, as (key, column), if these stand in `file` (None: the train table)."""
     table = getattr(spec.data, part)
     if table is None or table.file != file:
         return []
@@ -65,11 +66,11 @@ def _object_columns(spec: Competition, part: str, *, file: str | None) -> list[t
 
 
 def _check_annotated(spec: Competition) -> None:
-    """coco: two JSON files and folders of images; voc, yolo: folders or lists, and voc's folder of annotations."""
+    """coco, jsonl: two files and folders of images; voc, yolo: folders or lists, and voc's folder of annotations."""
     data = spec.data
     for split in ("train", "test"):
         name = getattr(data, split)
-        if data.layout == "coco":
+        if data.layout in ("coco", "jsonl"):
             _check_file(spec, f"data.{split}", spec.locate(name))
             _check_folder(spec, "data.images", data.images_of(split))
         elif data.listed(split):
@@ -84,10 +85,13 @@ def _check_annotated(spec: Competition) -> None:
 
 def _check_sample(spec: Competition) -> None:
     """The sample submission: there, and with the header that the spec says. A JSON one has none."""
+    from src.submission.formats import FORMATS, Context
+
+    grammar = FORMATS[spec.submission.format]
     path, columns = spec.submission.sample, spec.submission.columns
     if path is None:
         return
-    if path.suffix.lower() == ".json" or spec.submission.format == "coco":
+    if grammar.whole_file or path.suffix.lower() == ".json":
         _check_file(spec, "sample_submission", path)
         return
     header = _check_table(spec, "sample_submission", path, [])
@@ -99,9 +103,12 @@ def _check_sample(spec: Competition) -> None:
         wanted = ", ".join([columns["id"], *(columns.get(name, name) for name in classes)])
         remedy = "Write columns: {id: …, class: header}, a pair for each class whose header is not its name."
     else:
-        if header == list(columns.values()):
+        own = grammar.header(Context(spec.submission))
+        if header == own:
             return
-        wanted, remedy = ", ".join(columns.values()), "Write the sample's, in its order."
+        wanted, remedy = ", ".join(own), "Write the sample's, in its order."
+        if spec.submission.format == "caption":
+            remedy += " Columns that are the same in every row: submission.options.constants."
     raise spec.error(
         "submission.columns",
         f"{path} has the columns {', '.join(header)}, and this file says {wanted}. {remedy}",
@@ -136,7 +143,7 @@ def _check_table(spec: Competition, key: str, path: Path, columns: Iterable[tupl
 def _absent(spec: Competition, key: str, path: Path) -> ProjectError:
     """What to say of a table or folder that is not where the spec says."""
     if path.is_dir():
-        if spec.task == "detection":
+        if spec.task != "anomaly":
             return spec.error(key, f"{path} is a folder, and a file is needed here.")
         return spec.error(key, f"{path} is a folder, and a table is needed. Images alone: layout: folder.")
     if path.is_file():

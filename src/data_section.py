@@ -4,7 +4,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from src.data_spec import BoxTable, CountTable, DataSpec
+from src.data_spec import BoxTable, CaptionTable, CountTable, DataSpec
 from src.errors import nearest
 from src.listing import locate, nfc, relative_under
 from src.section import REQUIRED, Section
@@ -12,9 +12,9 @@ from src.section import REQUIRED, Section
 TASK_LAYOUTS = {
     "anomaly": ("csv", "folder", "mvtec"),
     "detection": ("csv", "coco", "voc", "yolo"),
-    "caption": ("csv",),
+    "caption": ("csv", "coco", "jsonl"),
 }
-LAYOUTS = ("csv", "folder", "mvtec", "coco", "voc", "yolo")
+LAYOUTS = ("csv", "folder", "mvtec", "coco", "voc", "yolo", "jsonl")
 CONVENTIONS = ("xyxy", "xywh", "cxcywh")
 BOX_FORMATS = ("columns", "prediction_string")
 ID_KINDS = {
@@ -25,20 +25,27 @@ ID_KINDS = {
 CLASS_FILES = (".txt", ".names", ".yaml", ".yml")
 
 DATA_KEYS = {
-    "csv": ("layout", "train", "test", "images", "id", "path", "target", "normal", "group", "mask"),
+    "csv": ("layout", "train", "test", "images", "id", "path", "group"),
     "folder": ("layout", "train", "test", "normal"),
     "mvtec": ("layout", "train", "test", "normal", "mask"),
-    "coco": ("layout", "train", "test", "images", "id", "classes"),
+    "coco": ("layout", "train", "test", "images", "id"),
     "voc": ("layout", "train", "test", "images", "id", "annotations", "classes"),
     "yolo": ("layout", "train", "test", "id", "classes"),
+    "jsonl": ("layout", "train", "test", "images", "id", "path", "group", "captions"),
 }
-OBJECT_KEYS = ("boxes", "counts", "tags", "classes")  # of the layout csv, for the task detection
-ANOMALY_KEYS = ("target", "normal", "mask")
-ALL_KEYS = (*DATA_KEYS["csv"], *OBJECT_KEYS, "annotations")
+TASK_KEYS = {  # further ones of a layout, where they depend on the task
+    ("csv", "anomaly"): ("target", "normal", "mask"),
+    ("csv", "detection"): ("boxes", "counts", "tags", "classes"),
+    ("csv", "caption"): ("captions",),
+    ("coco", "detection"): ("classes",),
+}
+ALL_KEYS = tuple(dict.fromkeys(key for keys in (*DATA_KEYS.values(), *TASK_KEYS.values()) for key in keys))
 
 NORMAL_REMEDY = "List the target values that mean normal, as in normal: [good]."
 BOXES_REMEDY = "As in boxes: {file: boxes.csv, id: id, label: label, columns: [x1, y1, x2, y2]}."
 COUNTS_REMEDY = "As in counts: {file: counts.csv, columns: [apple, cup]}, or {label: class, count: count}."
+CAPTIONS_REMEDY = "As in captions: {columns: [caption]}, or {file: captions.csv, id: id, columns: [caption]}."
+RECORDS_REMEDY = "As in captions: {columns: [output]}; a nested key is dotted, as in [output.text]."
 OBJECTS_REMEDY = "Say where the objects are written, in data.boxes or data.counts."
 CLASSES_REMEDY = "List the names, as in classes: [apple, cup], or name a file (.txt, .names, .yaml) under the root."
 
@@ -57,15 +64,15 @@ def read_data(top: Section, root: Path, task: str) -> DataSpec:
         data.fail("layout", f"'{layout}' is not a layout of the task {task}. Its layouts: {usable}.")
     objects = task == "detection"
     _check_keys(data, layout, task)
-    table = layout == "csv"
+    table, records = layout == "csv", layout == "jsonl"
     target = data.optional_text("target")
     if task == "anomaly" and layout != "mvtec" and (target or not table):
         normal = data.texts("normal", remedy=NORMAL_REMEDY)
     else:
         normal = data.texts("normal", ("good",) if layout == "mvtec" else ())
-    named = table or objects
+    named = task != "anomaly" or table
     images, test_images = _images(data, root, layout)
-    identifier = data.text("id") if table else None
+    identifier = data.text("id") if table or records else None
     if layout in ID_KINDS:
         identifier = data.text("id", ID_KINDS[layout][0], choices=ID_KINDS[layout])
     classes, class_ids = _classes(data, root)
@@ -76,13 +83,14 @@ def read_data(top: Section, root: Path, task: str) -> DataSpec:
         images=images,
         test_images=test_images,
         id=identifier,
-        path=data.text("path") if table else None,
+        path=data.text("path") if table or records else None,
         target=target,
         normal=normal,
         group=data.optional_text("group"),
         mask=data.optional_text("mask", "ground_truth" if layout == "mvtec" else None),
         boxes=_boxes(data, root, identifier),
         counts=_counts(data, root, identifier),
+        captions=_captions(data, root, layout, identifier) if task == "caption" and layout != "coco" else None,
         tags=data.optional_text("tags"),
         classes=classes,
         class_ids=class_ids,
@@ -118,24 +126,23 @@ def _below(section: Section, key: str, text: str, root: Path) -> str:
 
 def _check_keys(data: Section, layout: str, task: str) -> None:
     """Refuse keys that would be given and not read."""
-    used = DATA_KEYS[layout]
-    if layout == "csv" and task == "detection":
-        used = tuple(key for key in used if key not in ANOMALY_KEYS) + OBJECT_KEYS
+    used = (*DATA_KEYS[layout], *TASK_KEYS.get((layout, task), ()))
+    others = {key for (of_layout, _), keys in TASK_KEYS.items() if of_layout == layout for key in keys}
     for key in ALL_KEYS:
         if key not in used and data.given(key):
-            of_task = layout == "csv" and key in (*ANOMALY_KEYS, *OBJECT_KEYS)
-            who = f"the task {task}" if of_task else f"the layout {layout}"
+            who = f"the task {task}" if key in others else f"the layout {layout}"
             data.fail(key, f"{who} does not use it. Remove the line, or set it to null.")
 
 
 def _images(data: Section, root: Path, layout: str) -> tuple[str, str | None]:
-    """`images`: one folder, a template with {split}, or (coco) {train: folder, test: folder}."""
+    """`images`: one folder, or (coco, jsonl) a template with {split} or {train: folder, test: folder}."""
     default = "JPEGImages" if layout == "voc" else "."
-    if layout == "coco" and isinstance(data.value("images", None), dict):
+    two = layout in ("coco", "jsonl")
+    if two and isinstance(data.value("images", None), dict):
         folders = data.section("images", ("train", "test"))
         return tuple(relative(folders, split, root, REQUIRED) for split in ("train", "test"))
     text = data.text("images", default)
-    if layout == "coco" and "{split}" in text:
+    if two and "{split}" in text:
         return tuple(_below(data, "images", text.replace("{split}", split), root) for split in ("train", "test"))
     return relative(data, "images", root, default), None
 
@@ -210,6 +217,24 @@ def _count_columns(section: Section) -> dict[str, str]:
     if len(columns) < len(mapping) or len(set(columns.values())) < len(columns):
         section.fail("columns", "a class or a column is named twice. Name each once.")
     return columns
+
+
+def _captions(data: Section, root: Path, layout: str, identifier: str) -> CaptionTable:
+    table = layout == "csv"
+    remedy = CAPTIONS_REMEDY if table else RECORDS_REMEDY
+    keys = ("file", "id", "columns", "separator") if table else ("columns",)
+    section = data.section("captions", keys, remedy=remedy)
+    columns = section.texts("columns", remedy=remedy)
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        section.fail("columns", f"'{twice}' is named twice. Name each once.")
+    file = relative(section, "file", root, REQUIRED) if section.given("file") else None
+    separator = section.optional_text("separator")
+    if separator is not None and not separator.strip():
+        section.fail("separator", "blanks are between words too. Name the sign between two captions, such as '|'.")
+    return CaptionTable(
+        file=file, id=_id_column(section, file, identifier), columns=columns, separator=separator
+    )
 
 
 def _id_column(section: Section, file: str | None, identifier: str | None) -> str:

@@ -49,15 +49,35 @@ class CountTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionTable:
+    """Sentences about images: cells of a table with one row an image or several, or keys of JSON records.
+
+    file: csv: the table, relative to the root; None: the captions stand in the train table. jsonl: None.
+    columns: csv: each holds a caption; jsonl: keys, dotted where they are nested, of a text or a list of texts.
+    separator: csv: what parts several captions of one cell, such as "|"; None: a cell is a caption.
+    """
+
+    file: str | None
+    id: str
+    columns: tuple[str, ...]
+    separator: str | None = None
+
+    def needed(self) -> list[str]:
+        """The columns that a table of these captions has, beside the id."""
+        return list(self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """Where tables and images lie; a column is None where the layout or the competition has none.
 
-    train, test: csv: a table; folder and mvtec: a folder; coco: a JSON file; voc and yolo: a folder of images or
-        a text file that lists them. Like `images`, relative to the root.
+    train, test: csv: a table; folder and mvtec: a folder; coco: a JSON file; jsonl: a file with a JSON object a line,
+        or a JSON list of objects; voc and yolo: a folder of images or a text file that lists them. Like `images`,
+        relative to the root.
     images: the folder that paths start from; test_images: that of the test split (None: the same).
-    id: csv: a column; coco: "id" | "file_name" | "stem"; voc and yolo: "stem" | "file_name".
+    id: csv: a column; jsonl: a key; coco: "id" | "file_name" | "stem"; voc and yolo: "stem" | "file_name".
     path: a column, or a template over columns such as "{split}/{id}.png" ("split" is "train" or "test",
-        unless the table has such a column).
+        unless the table has such a column). jsonl: keys instead of columns, dotted where they are nested.
     normal: target values that mean normal; everything else is a defect.
     mask: csv: a column of mask paths; mvtec: the folder of ground truth.
     tags: csv: a column of class names that are in the image, whether or not boxes say where.
@@ -79,6 +99,7 @@ class DataSpec:
     mask: str | None = None
     boxes: BoxTable | None = None
     counts: CountTable | None = None
+    captions: CaptionTable | None = None
     tags: str | None = None
     classes: tuple[str, ...] | str | None = None
     class_ids: tuple[int, ...] | None = None

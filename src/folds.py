@@ -1,7 +1,7 @@
 """Folds of the training manifest: drawn once, stratified by target, never splitting a group, kept in a file.
 
 Of a detection manifest an image's target is the rarest class in it (by images that have it) and about how many objects
-it has, so that every fold has rare classes, full and empty images.
+it has, so that every fold has rare classes, full and empty images. Of a caption manifest it is whether it has captions.
 
 A fold number k >= 0 says: validated by the model of fold k; -1: never validated. The draw depends on the seed
 and the set of rows, not on their order. Test rows have no fold.
@@ -32,7 +32,8 @@ def assign_folds(manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: fl
     n_folds == 1: fold 0 is a share `holdout` (0 up to, not including, 1) of the rows, even over targets, in
     whole groups; the rest is -1. With one_class, where training sees normal rows alone, the share is of the
     normal rows, and all labelled defects are in fold 0 too, whatever their group: none is trained on.
-    holdout == 0 holds out no normal row. A manifest of detection has no normal rows: one_class says nothing there.
+    holdout == 0 holds out no normal row. A manifest of detection or of captions has no normal rows: one_class says
+    nothing there. An image without captions is never held out (n_folds == 1): there is nothing to compare with.
 
     Raises:
         ProjectError: fewer rows or groups than folds, or a fold that would leave no normal row to train on.
@@ -48,17 +49,22 @@ def assign_folds(manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: fl
     target = np.array(named, dtype=object)
     if "counts" in rows:
         target, one_class = _object_strata(rows, n_folds), False
+    usable, kind = np.ones(len(rows), dtype=bool), ""
+    if "captions" in rows:
+        usable, kind, one_class = np.array([bool(texts) for texts in rows["captions"]], dtype=bool), "captioned ", False
+        target = usable.astype(str).astype(object)
+    elif one_class:
+        usable, kind = label != 1, "normal "
     group = _groups(rows)
     if n_folds == 1:
         folds = np.full(len(rows), -1, dtype=np.int64)
-        pool = np.flatnonzero(label == 0) if one_class else np.arange(len(rows))
+        pool = np.flatnonzero(label == 0 if one_class else usable)
         if holdout > 0:
-            folds[pool[_hold_out(target[pool], group[pool], holdout, seed)]] = 0
+            folds[pool[_hold_out(target[pool], group[pool], holdout, seed, kind)]] = 0
         if one_class:
             folds[label == 1] = 0
     else:
-        trained = label != 1 if one_class else np.ones(len(rows), dtype=bool)
-        folds = _split(target, label, group, trained, n_folds, seed)
+        folds = _split(target, label, group, usable, n_folds, seed, kind)
     return pd.Series(folds, index=rows.index, name="fold").loc[train.index]
 
 
@@ -138,14 +144,14 @@ def _object_strata(rows: pd.DataFrame, n_folds: int) -> np.ndarray:
 
 
 def _split(
-    target: np.ndarray, label: np.ndarray, group: np.ndarray, trained: np.ndarray, n_folds: int, seed: int
+    target: np.ndarray, label: np.ndarray, group: np.ndarray, trained: np.ndarray, n_folds: int, seed: int, kind: str
 ) -> np.ndarray:
-    """Fold of each row; `trained` marks the rows that training may see."""
+    """Fold of each row; `trained` marks the rows that training may see, `kind` is the word for them."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     grouped = len(np.unique(group)) < len(group)
     unit = "groups" if grouped else "images"
-    kind = "normal " if not trained.all() else ""
+    kind = "" if trained.all() else kind
     count = len(np.unique(group[trained]))
     if count < n_folds:
         raise ProjectError(
@@ -176,12 +182,12 @@ def _strata(target: np.ndarray, label: np.ndarray, n_folds: int) -> np.ndarray:
     return strata if largest >= n_folds else np.zeros_like(strata)  # which scikit-learn insists on
 
 
-def _hold_out(target: np.ndarray, group: np.ndarray, share: float, seed: int) -> np.ndarray:
+def _hold_out(target: np.ndarray, group: np.ndarray, share: float, seed: int, kind: str) -> np.ndarray:
     """Positions of about `share` of the rows (one group at least, and not all), even over targets."""
     groups, member = np.unique(group, return_inverse=True)
     total = len(group)
     if len(groups) < 2:
-        unit, remedy = ("group", ", or competition.data.group=null") if total > 1 else ("normal image", "")
+        unit, remedy = ("group", ", or competition.data.group=null") if total > 1 else (f"{kind}image", "")
         raise ProjectError(
             f"data.holdout={share} needs two {unit}s, to learn from and to validate; there is {len(groups)}. "
             f"Type data.holdout=0 to hold out nothing{remedy}."

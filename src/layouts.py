@@ -1,6 +1,6 @@
 """Readers of images: a table (csv), folders by class (folder), MVTec AD's folders (mvtec); checks for all layouts.
 
-The layouts with annotated objects (coco, voc, yolo) are read in `src.annotations`.
+The layouts with annotated objects (coco, voc, yolo) or captions (coco, jsonl) are read in `src.annotations`.
 """
 
 from collections import Counter
@@ -88,15 +88,18 @@ def _table_rows(spec: Competition, split: str) -> Rows:
         if data.mask is not None:
             rows.masks = resolve_files(spec, "data.mask", "mask", table[data.mask].tolist(), sources, tree)
         if any(part is not None and part.file is None for part in (data.boxes, data.counts)):
-            return _one_row_an_image(rows)  # the table has a row an object
-    return rows
+            return one_row_an_image(rows)  # the table has a row an object
+    return one_row_an_image(rows) if spec.task == "caption" else rows  # a row a caption
 
 
-def _one_row_an_image(rows: Rows) -> Rows:
-    """The first row of each id; all rows of an id must name the same image and the same group."""
-    first: dict[str, int] = {}
+def one_row_an_image(rows: Rows) -> Rows:
+    """The first row of each id; all rows of an id must name the same image and the same group.
+
+    Rows without an id stay, for `check_rows` to name them.
+    """
+    first: dict[str | int, int] = {}
     for row, identifier in enumerate(rows.ids):
-        start = first.setdefault(identifier, row)
+        start = first.setdefault(identifier if identifier.strip() else row, row)
         for what, values in (("images", rows.paths), ("groups", rows.groups)):
             if values[row] != values[start]:
                 raise ProjectError(
@@ -260,7 +263,18 @@ def check_rows(spec: Competition, split: str, rows: Rows) -> None:
     check_ids(spec, split, rows.ids, rows.sources)
     if split == "train":
         remedy = "a copy in another fold would leak. Keep one row"
+        if spec.task == "caption":
+            remedy += ", or give all captions of an image one id: data.id may name the column of the image's file"
         check_unique(rows.paths, rows.sources, "the image", remedy)
+
+
+def check_apart(spec: Competition, train: Rows, test: Rows) -> None:
+    """Refuse an image that is in both splits."""
+    trained = set(train.paths)
+    shared = [source for source, path in zip(test.sources, test.paths, strict=True) if path in trained]
+    if shared:
+        remedy = "A test image must not be trained on: give each image to one split"
+        raise spec.error("data.test", f"{len(shared)} images are in the training set too: {listed(shared)}. {remedy}.")
 
 
 def check_ids(spec: Competition, split: str, ids: Sequence[str], sources: Sequence[str]) -> None:

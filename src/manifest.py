@@ -1,4 +1,4 @@
-"""The manifest: every layout (csv, folder, mvtec, coco, voc, yolo) read into one table, a row an image.
+"""The manifest: every layout (csv, folder, mvtec, coco, voc, yolo, jsonl) read into one table, a row an image.
 
 Columns, always all present: `id` str, `path` str (absolute), `split` "train" | "test", `target` str | None,
 `label` Int64 (0 normal, 1 anomalous, <NA> unknown), `group` str | None, `mask` str | None (absolute),
@@ -8,6 +8,9 @@ table, or natural order by name. Ids are unique within a split.
 The task detection adds those of `src.annotations.targets` (boxes, labels, counts, sizes …) and `attrs`: "classes", the
 names that labels index; "category_ids", the numbers that the files call them by; "box_reports", what was mended or set
 aside.
+
+The task caption adds `captions`: list[str], cleaned (`src.captions.cleaning`) and all different, [] where a training
+image has none; None for test images; and `attrs["caption_reports"]`, a list of {source, id, problem, action}.
 
 What is known of the test images never enters: `read_solution` reads it, for grading alone.
 """
@@ -21,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.annotations import captions
 from src.annotations.targets import TARGET_COLUMNS, read_answered, read_splits
 from src.competition import Competition
 from src.competition_files import check_files
@@ -36,11 +40,13 @@ def read_manifest(spec: Competition) -> pd.DataFrame:
 
     Raises:
         ProjectError: whatever a spec's files can have wrong (`check_files`, `read_rows`, the readers of
-            `src.annotations`), or no normal training image for the task anomaly.
+            `src.annotations`), no normal training image for the task anomaly, no caption for the task caption.
     """
     check_files(spec)
     if spec.task == "detection":
         return _detection_manifest(spec)
+    if spec.task == "caption":
+        return _caption_manifest(spec)
     train, test = read_rows(spec, "train"), read_rows(spec, "test")
     labels = _labels(spec, train.targets)
     if spec.task == "anomaly" and 0 not in labels:
@@ -59,11 +65,16 @@ def read_solution(spec: Competition) -> pd.DataFrame | None:
     solution has counts alone), and the manifest's `attrs`. From the solution table or JSON, else from the annotations
     of the test images (coco, voc, yolo).
 
+    For the task caption: `id`, `captions` (one or more for each image), and `attrs["caption_reports"]`. From the
+    solution file, else from the captions of the test file (coco, jsonl), if it has any.
+
     Raises:
-        ProjectError: the solution's ids are not the test's, a row has no target, a mask is missing.
+        ProjectError: the solution's ids are not the test's, a row has no target or no caption, a mask is missing.
     """
     if spec.task == "detection":
         return _detection_solution(spec)
+    if spec.task == "caption":
+        return _caption_solution(spec)
     answers = read_answers(spec)
     if answers is None:
         return None
@@ -107,7 +118,7 @@ def data_hash(manifest: pd.DataFrame) -> str:
     """sha256 over splits, ids, paths relative to their common folder, file sizes and targets; 64 hex digits.
 
     The same wherever the data lies and in whatever order the rows are. Contents are not read: a file replaced
-    by another of the same size goes unnoticed. For the task detection, boxes, labels, counts and tags count too.
+    by another of the same size goes unnoticed. Boxes, labels, counts, tags and captions count too, where there are any.
 
     Raises:
         ProjectError: an image has vanished since the manifest was read.
@@ -148,6 +159,27 @@ def _detection_solution(spec: Competition) -> pd.DataFrame | None:
     return solution
 
 
+def _caption_manifest(spec: Competition) -> pd.DataFrame:
+    train, test, texts, reports = captions.read_splits(spec)
+    frames = [
+        _frame(rows, split, [pd.NA] * len(rows.ids)).assign(captions=_column("captions", values))
+        for rows, split, values in ((train, "train", texts), (test, "test", [None] * len(test.ids)))
+    ]
+    manifest = pd.concat(frames, ignore_index=True)
+    manifest.attrs["caption_reports"] = reports
+    return manifest
+
+
+def _caption_solution(spec: Competition) -> pd.DataFrame | None:
+    answered = captions.read_answered(spec)
+    if answered is None:
+        return None
+    ids, texts, reports = answered
+    solution = pd.DataFrame({"id": _column("id", ids), "captions": _column("captions", texts)})
+    solution.attrs["caption_reports"] = reports
+    return solution
+
+
 def _column(name: str, values: Sequence) -> pd.Series:
     if name in ("width", "height"):
         return pd.Series(pd.array(values, dtype="Int64"))
@@ -158,16 +190,17 @@ def _column(name: str, values: Sequence) -> pd.Series:
 
 
 def _object_lines(manifest: pd.DataFrame) -> list[str]:
-    """What is known of each row's objects as text; empty where the manifest has no such columns."""
-    names = [name for name in ("boxes", "labels", "ignored", "counts", "tags") if name in manifest]
+    """What is known of each row's objects and captions as text; empty where the manifest has no such columns."""
+    names = [name for name in ("boxes", "labels", "ignored", "counts", "tags", "captions") if name in manifest]
     if not names:
         return []
     classes = manifest.attrs.get("classes", [])
     columns = (manifest[name] for name in names)
-    return [
-        repr((classes, [None if value is None else value.tolist() for value in row]))
-        for row in zip(*columns, strict=True)
-    ]
+    return [repr((classes, [_plain(value) for value in row])) for row in zip(*columns, strict=True)]
+
+
+def _plain(value: np.ndarray | list[str] | None) -> list | None:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _labels(spec: Competition, targets: Sequence[str | None]) -> list:

@@ -28,6 +28,9 @@ class Reports(list):
     """Dicts of `source`, `id`, `problem`, `action`. Shared, never copied deep: pandas deep-copies a table's attrs with
     every selection, which thousands of reports would make slow."""
 
+    def add(self, source: str, identifier: str | None, problem: str, action: str) -> None:
+        self.append({"source": source, "id": identifier, "problem": problem, "action": action})
+
     def __deepcopy__(self, memo: dict) -> Reports:
         return self
 
@@ -61,7 +64,7 @@ class Reading:
         self.sizes = self.sizes or [None] * count
 
     def report(self, source: str, identifier: str | None, problem: str, action: str) -> None:
-        self.reports.append({"source": source, "id": identifier, "problem": problem, "action": action})
+        self.reports.add(source, identifier, problem, action)
 
     def names(self) -> list[str]:
         """Class names that occur, once each, in the order of the files."""

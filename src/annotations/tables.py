@@ -10,7 +10,7 @@ import pandas as pd
 from src.annotations.box_tables import read_boxes, table_name
 from src.annotations.classes import ONE_CLASS, Vocabulary, given_vocabulary
 from src.annotations.count_tables import read_counts
-from src.annotations.reading import Marks, Reading
+from src.annotations.reading import Marks, Reading, Reports
 from src.competition import Competition
 from src.data_spec import CountTable
 from src.layouts import Rows, read_rows
@@ -40,7 +40,7 @@ def read_split(spec: Competition, split: str, *, objects: bool) -> tuple[Rows, R
     if data.counts is not None:
         table, name, path = _table(spec, data.counts.file)
         found = read_counts(table, data.counts, name)
-        _place(spec, "data.counts", reading, found, rows, path)
+        place_ids(spec, "data.counts", reading.reports, found, rows, path)
         absent = {} if data.counts.columns is None else None
         reading.counts = [found.get(identifier, absent) for identifier in rows.ids]
         for identifier in rows.ids:
@@ -53,7 +53,7 @@ def read_split(spec: Competition, split: str, *, objects: bool) -> tuple[Rows, R
             reading.vocabulary = given = given or Vocabulary.of([ONE_CLASS])
             _check_one_class(spec, given)
         found = read_boxes(table, data.boxes, name, one_class=given.names[0] if given is not None else ONE_CLASS)
-        _place(spec, "data.boxes", reading, found, rows, path)
+        place_ids(spec, "data.boxes", reading.reports, found, rows, path)
         for row, identifier in enumerate(rows.ids):
             known = found.get(identifier, Marks())
             hinted = bool(reading.tags[row]) or any((reading.counts[row] or {}).values())
@@ -109,7 +109,7 @@ def _check_one_class(spec: Competition, classes: Vocabulary) -> None:
         )
 
 
-def _place(spec: Competition, key: str, reading: Reading, found: Iterable[str], rows: Rows, path: Path) -> None:
+def place_ids(spec: Competition, key: str, reports: Reports, found: Iterable[str], rows: Rows, path: Path) -> None:
     """Report ids that are no training image's; refuse those that differ from one by spelling alone."""
     known = set(rows.ids)
     strange = [identifier for identifier in found if identifier not in known]
@@ -128,7 +128,7 @@ def _place(spec: Competition, key: str, reading: Reading, found: Iterable[str], 
     name = table_name(path, spec.root)
     for identifier in strange:
         if identifier not in test:
-            reading.report(name, identifier, "no image has this id", "set aside")
+            reports.add(name, identifier, "no image has this id", "set aside")
 
 
 def _loose(identifier: str) -> str:

@@ -21,7 +21,7 @@ from src.boxes.cleaning import clean_boxes
 from src.boxes.types import as_boxes
 from src.errors import ProjectError
 from src.image_header import image_sizes
-from src.layouts import listed
+from src.layouts import check_apart
 
 if TYPE_CHECKING:
     from src.competition import Competition
@@ -41,7 +41,7 @@ def read_splits(spec: Competition) -> tuple[Rows, Rows, dict[str, dict[str, list
     reader = READERS[spec.data.layout]
     train, reading = reader.read_split(spec, "train", objects=True)
     test, _ = reader.read_split(spec, "test", objects=False)
-    _check_apart(spec, train, test)
+    check_apart(spec, train, test)
     classes = _classes(spec, reading)
     columns = {
         "train": _columns(reading, train, classes, image_sizes(train.paths)),
@@ -69,14 +69,6 @@ def read_answered(spec: Competition) -> tuple[list[str], dict[str, list], dict[s
 
 def _attributes(classes: Vocabulary, reports: list[dict[str, Any]]) -> dict[str, Any]:
     return {"classes": list(classes.names), "category_ids": list(classes.ids), "box_reports": reports}
-
-
-def _check_apart(spec: Competition, train: Rows, test: Rows) -> None:
-    trained = set(train.paths)
-    shared = [source for source, path in zip(test.sources, test.paths, strict=True) if path in trained]
-    if shared:
-        remedy = "A test image must not be trained on: give each image to one split"
-        raise spec.error("data.test", f"{len(shared)} images are in the training set too: {listed(shared)}. {remedy}.")
 
 
 def _classes(spec: Competition, reading: Reading) -> Vocabulary:

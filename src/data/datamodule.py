@@ -15,6 +15,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from src.data.cache import BrokenImage, ImageStore, MaskStore, build_masks, build_store
+from src.data.caption_dataset import CaptionDataset, captions_of
 from src.data.dataset import ImageDataset, ImageRows, collate, label_array, mask_paths
 from src.data.detection_dataset import DetectionDataset
 from src.data.images import check_mask_size
@@ -24,7 +25,7 @@ from src.data.tiles import expand_tiles, windows_of, with_sizes
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
 
-TARGETS = ("anomaly", "detection")
+TARGETS = ("anomaly", "detection", "caption")
 
 
 class DataModule(LightningDataModule):
@@ -41,8 +42,10 @@ class DataModule(LightningDataModule):
 
     `manifest` and `folds` may be None where only `infer_dataloader` is used. `targets` says what samples hold:
     "anomaly" labels and masks (`ImageDataset`), "detection" boxes (`DetectionDataset`), whose mosaics end at
-    `close_mosaic_epoch`. With `tiles` ({"size", "overlap"}) the rows of every loader, and those that `train_rows`
-    and the like answer, are tiles of their pictures (`src.data.tiles.expand_tiles`); `broken` names pictures.
+    `close_mosaic_epoch`, "caption" captions (`CaptionDataset`), of which training sees `captions_per_image` an epoch
+    (None: all), and only rows that have any. With `tiles` ({"size", "overlap"}) the rows of every loader, and those
+    that `train_rows` and the like answer, are tiles of their pictures (`src.data.tiles.expand_tiles`); `broken` names
+    pictures.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class DataModule(LightningDataModule):
         targets: str = "anomaly",
         close_mosaic_epoch: int | None = None,
         tiles: Mapping[str, Any] | None = None,
+        captions_per_image: int | None = None,
     ) -> None:
         super().__init__()
         if targets not in TARGETS:
             raise ValueError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}")
         self._targets, self._close_mosaic_epoch, self._tiles = targets, close_mosaic_epoch, tiles
+        self._captions_per_image = captions_per_image
         self.fold, self.spec, self.augment, self.batch_size, self.seed = fold, spec, augment, batch_size, seed
         self.broken: list[BrokenImage] = []
         self._manifest, self._folds = manifest, folds
@@ -174,13 +179,15 @@ class DataModule(LightningDataModule):
         """
         rows = self._split("train")
         keep = self._fold_of(rows) != self.fold
+        kind, key = "training images", "data.normal"
         if self._one_class:
             keep &= label_array(rows) != 1
+            kind = "normal training images"
+        if self._targets == "caption":
+            keep &= np.array([bool(texts) for texts in captions_of(rows)], bool)
+            kind, key = "training images with captions", "data.captions"
         if not keep.any():
-            kind = "normal training images" if self._one_class else "training images"
-            raise ProjectError(
-                f"fold {self.fold} leaves no {kind} of {len(rows)}. Lower the holdout, or check data.normal."
-            )
+            raise ProjectError(f"fold {self.fold} leaves no {kind} of {len(rows)}. Lower the holdout, or check {key}.")
         return rows[keep]
 
     def val_rows(self) -> pd.DataFrame:
@@ -203,7 +210,7 @@ class DataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, augmented; the order is f(seed, epoch, ids). From a checkpoint it goes on mid-epoch."""
-        dataset = self._dataset(self.train_rows(), "train", augment=self.augment)
+        dataset = self._dataset(self.train_rows(), "train", training=True)
         rank, world_size = self._ranks()
         self._samples_per_step = self.batch_size * world_size
         sampler = EpochSampler(dataset.hashes, seed=self.seed, rank=rank, world_size=world_size)
@@ -254,12 +261,17 @@ class DataModule(LightningDataModule):
             )
         if self._targets == "detection":
             return self._loader(DetectionDataset(rows, self.spec, cache=store))
+        if self._targets == "caption":
+            return self._loader(CaptionDataset(rows, self.spec, cache=store))
         return self._loader(ImageDataset(rows, self.spec, cache=store))
 
-    def _dataset(self, rows: pd.DataFrame, split: str, augment: Augmentation | None = None) -> ImageRows:
-        shared = {"augment": augment, "seed": self.seed, "cache": self._stores[split]}
+    def _dataset(self, rows: pd.DataFrame, split: str, *, training: bool = False) -> ImageRows:
+        shared = {"augment": self.augment if training else None, "seed": self.seed, "cache": self._stores[split]}
         if self._targets == "detection":
             return DetectionDataset(rows, self.spec, **shared, close_mosaic_epoch=self._close_mosaic_epoch)
+        if self._targets == "caption":
+            count = self._captions_per_image if training else None
+            return CaptionDataset(rows, self.spec, **shared, captions_per_image=count)
         return ImageDataset(
             rows,
             self.spec,

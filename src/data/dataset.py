@@ -17,7 +17,7 @@ from src.data.tiles import read_placed, windows_of
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
 
-LISTS = ("id", "boxes", "labels", "tags")  # of a batch: not stacked
+LISTS = ("id", "boxes", "labels", "tags", "captions")  # of a batch: not stacked
 
 
 class ImageRows(Dataset):
@@ -130,8 +130,8 @@ def channels_first(image: np.ndarray) -> torch.Tensor:
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Samples → batch: `image` uint8 B×3×H×W, `id` list of str, every other tensor stacked along a new axis.
 
-    `boxes`, `labels` and `tags`, whose lengths differ from sample to sample, stay lists of tensors. Images stay
-    channels-last: nothing is transposed.
+    `boxes`, `labels` and `tags`, whose lengths differ from sample to sample, stay lists of tensors, and `captions` a
+    list of lists of str. Images stay channels-last: nothing is transposed.
     """
     batch: dict[str, Any] = {}
     for name in samples[0]:

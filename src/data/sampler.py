@@ -8,8 +8,8 @@ from hashlib import blake2b
 import numpy as np
 from torch.utils.data import Sampler
 
-# Separate streams, so that a picture's augmentation says nothing about its place in the epoch.
-ORDER, AUGMENT = 1, 2
+# Separate streams, so that a picture's augmentation says nothing about its place in the epoch or its captions.
+ORDER, AUGMENT, CAPTIONS = 1, 2, 3
 
 
 def hash_ids(ids: Sequence[str]) -> np.ndarray:

@@ -9,6 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from src.data.box_transforms import own_classes
+from src.data.mirror import NAME as MIRROR
+from src.data.mirror import MirrorWithWords
 from src.data.mosaic import MIXING, Mixing
 from src.errors import ProjectError, nearest
 
@@ -27,6 +29,35 @@ def load_library() -> Any:
 def is_mixing_entry(entry: Any) -> bool:
     """Whether a config entry names a step that needs other pictures."""
     return isinstance(entry, Mapping) and entry.get("name") in MIXING
+
+
+def is_own_stage(entry: Any) -> bool:
+    """Whether a config entry names a step of this project: one that mixes pictures or knows captions."""
+    return is_mixing_entry(entry) or (isinstance(entry, Mapping) and entry.get("name") == MIRROR)
+
+
+def build_own_stage(entry: Mapping[str, Any], spec: PreprocessSpec, where: str) -> Mixing | MirrorWithWords:
+    """Raises ProjectError: an unknown argument, or a value outside its range."""
+    return build_mixing(entry, spec, where) if is_mixing_entry(entry) else _build_mirror(entry, where)
+
+
+def transform_names(entries: Sequence[Any]) -> list[str]:
+    """The names of all steps of a config, nested ones among them."""
+    names: list[str] = []
+    for entry in entries:
+        if isinstance(entry, Mapping):
+            names += [str(entry.get("name")), *transform_names(entry.get("transforms") or [])]
+    return names
+
+
+def _build_mirror(entry: Mapping[str, Any], where: str) -> MirrorWithWords:
+    arguments = {key: value for key, value in entry.items() if key != "name"}
+    where = f"{where} ({MIRROR})"
+    _refuse_unknown(arguments, _argument_names(MirrorWithWords), where)
+    try:
+        return MirrorWithWords(**arguments)
+    except ValueError as error:
+        raise ProjectError(f"{where}: {error}") from error
 
 
 def build_mixing(entry: Mapping[str, Any], spec: PreprocessSpec, where: str) -> Mixing:
@@ -51,10 +82,12 @@ def build_transform(entry: Mapping[str, Any], spec: PreprocessSpec, library: Any
     classes = _classes(library)
     if name in MIXING:
         raise ProjectError(f"{where}: {name} mixes pictures: put it into the list itself, not into another entry.")
+    if name == MIRROR:
+        raise ProjectError(f"{where}: {name} changes captions: put it into the list itself, not into another entry.")
     if name == "Mosaic":
         raise ProjectError(f"{where}: Albumentations' Mosaic does not choose its pictures. Use Mosaic4.")
     if name not in classes:
-        hint = nearest(name, [*classes, *MIXING])
+        hint = nearest(name, [*classes, *MIXING, MIRROR])
         raise ProjectError(f"{where}: Albumentations has no transform '{name}'.{hint}")
     where = f"{where} ({name})"
     known = _argument_names(classes[name])

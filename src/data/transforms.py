@@ -17,9 +17,18 @@ import numpy as np
 from src.data.box_transforms import BOX_COLUMNS, VISIBLE, compose
 from src.data.geometry import RESIZE_MODES
 from src.data.images import INTERPOLATIONS
+from src.data.mirror import NAME as MIRROR
+from src.data.mirror import PLAIN, MirrorWithWords
 from src.data.mosaic import Mixing
 from src.data.scene import MIN_SIDE, MIN_VISIBLE, Scene
-from src.data.transform_config import build_mixing, build_transform, is_mixing_entry, load_library
+from src.data.transform_config import (
+    build_own_stage,
+    build_transform,
+    is_mixing_entry,
+    is_own_stage,
+    load_library,
+    transform_names,
+)
 from src.errors import ProjectError, nearest
 
 if TYPE_CHECKING:
@@ -129,8 +138,8 @@ def build_augmentation(
 ) -> Augmentation | None:
     """A pipeline from config, `{transforms: [{name: HorizontalFlip, p: 0.5}, …]}` or its list; None if empty.
 
-    `name` is any Albumentations class, or `ScaleJitter`, `Mosaic4`, `MixUp` of this project; the other keys
-    are its arguments. `OneOf`, `SomeOf`, `Sequential` and `RandomOrder` take a nested `transforms`. A
+    `name` is any Albumentations class, or `ScaleJitter`, `Mosaic4`, `MixUp`, `MirrorWithWords` of this project; the
+    other keys are its arguments. `OneOf`, `SomeOf`, `Sequential` and `RandomOrder` take a nested `transforms`. A
     transform that needs `size` or `height` and `width` gets the spec's where they are not given.
     `min_visible` and `min_side` say which boxes stay (`src.data.scene.cut_boxes`). Normalisation does not
     belong here: it happens on the device.
@@ -157,7 +166,8 @@ class Augmentation:
     """A seeded Albumentations pipeline: the same `key` and picture give the same result in any process.
 
     `needs_boxes` names the steps, if any, that only `scene` can run: those that mix pictures
-    (`src.data.mosaic`) and crops that look at boxes. An object is dropped where less than `min_visible` of it,
+    (`src.data.mosaic`) and crops that look at boxes; `plain_mirrors` those that exchange left and right in the picture
+    and would not in its captions. An object is dropped where less than `min_visible` of it,
     a share, or `min_side` canvas pixels of a side are left in view.
     """
 
@@ -178,9 +188,9 @@ class Augmentation:
         self._random = random.Random(0)
         self._steps: list[tuple[str, Any]] = []  # the library's transforms with their names, for checks
         self._stages: list[Any] = []
-        for is_mixing, entries in groupby(enumerate(self._config, start=1), lambda e: is_mixing_entry(e[1])):
-            if is_mixing:
-                self._stages += [build_mixing(entry, spec, f"augment, transform {i}") for i, entry in entries]
+        for is_own, entries in groupby(enumerate(self._config, start=1), lambda e: is_own_stage(e[1])):
+            if is_own:
+                self._stages += [build_own_stage(entry, spec, f"augment, transform {i}") for i, entry in entries]
                 continue
             named = [
                 (entry.get("name") if isinstance(entry, Mapping) else None, i, entry) for i, entry in entries
@@ -190,17 +200,24 @@ class Augmentation:
             self._stages.append(compose(library, steps, **self._limits))
             self._stages[-1].set_random_state(self._generator, self._random)
         self.needs_boxes = [entry["name"] for entry in self._config if is_mixing_entry(entry)]
+        self.plain_mirrors = [name for name in transform_names(self._config) if name in PLAIN]
         self._check(with_boxes=False)
 
     def __call__(self, *, key: int, **targets: Any) -> dict[str, Any]:
         """Augment `image` (H×W×3 uint8) and, where given, `mask` (H×W uint8) alike; a dict of the same names.
 
+        Of `captions` (list of str), where given, `MirrorWithWords` exchanges left and right; nothing else touches them.
         `key` is the sample's 64-bit draw, f(seed, epoch, id): see `src.data.sampler.draw_keys`.
         """
         for number, stage in enumerate(self._stages):
-            if not isinstance(stage, Mixing):
-                self._seed(key, number)
-                targets = stage(**targets)
+            if isinstance(stage, Mixing):
+                continue
+            self._seed(key, number)
+            if isinstance(stage, MirrorWithWords):
+                targets = stage(self._random, targets)
+            else:
+                pixels = {name: value for name, value in targets.items() if name != "captions"}
+                targets = targets | stage(**pixels)
         if targets["image"].shape != (self._spec.height, self._spec.width, 3):
             self._wrong_result(targets["image"], "the pipeline")
         return targets
@@ -227,6 +244,8 @@ class Augmentation:
                 if draw is not None:
                     others = [self._run(partner(pick), own, number, partner) for pick, own in draw.partners]
                     scene = stage.mix([scene, *others], draw.values, **self._limits)
+            elif isinstance(stage, MirrorWithWords):
+                raise ProjectError(f"augment: {MIRROR} is for pictures with captions. With boxes, use HorizontalFlip.")
             else:
                 self._seed(key, number)
                 scene = self._transform(stage, scene)
