@@ -134,16 +134,25 @@ def _make_detection(folder: Path) -> None:
     recipe.write(folder)
 
 
+def _make_caption(folder: Path) -> None:
+    """Pictures of few objects, and five sentences about each."""
+    from src.data import sample_caption as recipe
+
+    recipe.write(folder)
+
+
 RECIPES: dict[str, Callable[[Path], None]] = {
     "sample_anomaly": _make_anomaly,
     "sample_detection": _make_detection,
     "sample_counting": _make_detection,
+    "sample_caption": _make_caption,
 }
 _DETECTION = ("draws", "sample_canvas", "sample_objects", "sample_detection")
 SOURCES = {  # the modules beside this one that a recipe is made of
     "sample_anomaly": ("draws", "sample_anomaly"),
     "sample_detection": _DETECTION,
     "sample_counting": _DETECTION,
+    "sample_caption": (*_DETECTION, "sample_sentences", "sample_caption"),
 }
 
 

@@ -125,7 +125,7 @@ def plan(seed: int = SEED) -> list[Row]:
 
 
 @dataclass
-class _Table:
+class Table:
     """A picture in the making: `value` H x W x 3 float32 in [0, 1]; `owner` H x W, who is seen there (-1: ground)."""
 
     value: np.ndarray
@@ -158,7 +158,7 @@ def make_scene(row: Row, photographs: dict[str, np.ndarray], seed: int = SEED) -
         _place(draws, table, cutout, label)
     kept = [index for index, label in enumerate(table.labels) if label is not None]
     boxes = np.array([_extent(table.owner == index) for index in kept], np.int64).reshape(-1, 4)
-    return Scene(_photograph(draws, table.value), boxes, [table.labels[index] for index in kept])
+    return Scene(expose(draws, table.value), boxes, [table.labels[index] for index in kept])
 
 
 def _choose(draws: Draws, count: int) -> list[str | None]:
@@ -167,7 +167,7 @@ def _choose(draws: Draws, count: int) -> list[str | None]:
     return [favourite if favourite and draws.chance(0.75) else draws.pick(CLASSES) for _ in range(count)]
 
 
-def _ground(draws: Draws, row: Row, photographs: dict[str, np.ndarray]) -> _Table:
+def _ground(draws: Draws, row: Row, photographs: dict[str, np.ndarray]) -> Table:
     """A crop of the row's window, mirrored at random, sized to the picture."""
     photograph = photographs[row.photograph]
     top, bottom, left, right = edges(photograph, row.window)
@@ -186,7 +186,7 @@ def _ground(draws: Draws, row: Row, photographs: dict[str, np.ndarray]) -> _Tabl
     value = 0.5 + (value - 0.5) * draws.uniform(0.65, 1.0) + draws.uniform(-0.12, 0.12)
     value = value * np.array([draws.uniform(0.88, 1.12) for _ in range(3)], np.float32)
     angle = draws.uniform(0, 2 * pi)
-    return _Table(np.clip(value, 0, 1).astype(np.float32), long / 256, (cos(angle), sin(angle)))
+    return Table(np.clip(value, 0, 1).astype(np.float32), long / 256, (cos(angle), sin(angle)))
 
 
 def _scrap(draws: Draws, row: Row, photographs: dict[str, np.ndarray], size: float) -> Cutout:
@@ -212,7 +212,7 @@ def _scrap(draws: Draws, row: Row, photographs: dict[str, np.ndarray], size: flo
     return Cutout(colour.astype(np.float32) / 255, alpha)
 
 
-def _place(draws: Draws, table: _Table, cutout: Cutout, label: str | None) -> None:
+def _place(draws: Draws, table: Table, cutout: Cutout, label: str | None) -> None:
     """Lay a thing down where it hides nothing too much; where no such place is found it is left out."""
     solid = cutout.alpha > 0.5
     own = int(np.count_nonzero(solid))
@@ -236,7 +236,7 @@ def _place(draws: Draws, table: _Table, cutout: Cutout, label: str | None) -> No
         owner = table.owner.copy()
         owner[y0:y1, x0:x1][part] = len(table.areas)
         if _all_visible(owner, [*table.areas, own]):
-            _paint(draws, table, cutout, (top, left))
+            paint(draws, table, cutout, (top, left))
             table.owner = owner
             table.areas.append(own)
             table.labels.append(label)
@@ -248,7 +248,7 @@ def _all_visible(owner: np.ndarray, areas: list[int]) -> bool:
     return all(pixels >= SEEN * area for pixels, area in zip(seen, areas, strict=True))
 
 
-def _paint(draws: Draws, table: _Table, cutout: Cutout, corner: tuple[int, int]) -> None:
+def paint(draws: Draws, table: Table, cutout: Cutout, corner: tuple[int, int]) -> None:
     """The thing's shadow, away from the light, then the thing."""
     side = max(cutout.alpha.shape)
     reach = side * draws.uniform(0.02, 0.1)
@@ -277,7 +277,7 @@ def _extent(mask: np.ndarray) -> tuple[int, int, int, int]:
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def _photograph(draws: Draws, value: np.ndarray) -> np.ndarray:
+def expose(draws: Draws, value: np.ndarray) -> np.ndarray:
     """Uneven light, exposure, tone curve, tint, blur and sensor noise: H x W x 3 float to uint8."""
     height, width = value.shape[:2]
     x = np.linspace(-0.5, 0.5, width, dtype=np.float32)

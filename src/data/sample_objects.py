@@ -1,4 +1,4 @@
-"""Drawings of the bundled detection sample: six classes, and the look-alikes that are none of them.
+"""Drawings of the bundled detection and caption samples: six classes, and the look-alikes that are none of them.
 
 Every function draws the proportions and colours of one object and returns the sketch that paints it, in the object's
 own frame: x right, y down, about -1 .. 1.
@@ -21,6 +21,22 @@ PALETTES: dict[str, tuple[Colour, ...]] = {  # hue, saturation, value of a class
     "fish": ((0.06, 0.85, 0.92), (0.58, 0.65, 0.75), (0.58, 0.12, 0.7), (0.02, 0.5, 0.85)),
     "star": ((0.13, 0.8, 0.95), (0.13, 0.8, 0.95), (0.11, 0.7, 0.85), (0.6, 0.12, 0.8)),
     "cloth": ((-0.02, 0.8, 0.78), (0.6, 0.7, 0.7), (0.4, 0.65, 0.6), (0.8, 0.5, 0.65), (0.92, 0.5, 0.9)),
+    # one colour each, that a viewer names at a glance
+    "red": ((0.0, 0.88, 0.84),),
+    "yellow": ((0.145, 0.82, 0.97),),
+    "green": ((0.36, 0.78, 0.62),),
+    "blue": ((0.61, 0.82, 0.82),),
+    "purple": ((0.77, 0.6, 0.68),),
+    "white": ((0.1, 0.02, 0.98),),
+}
+WHITE_OR_YELLOW: tuple[Colour, ...] = ((0.95, 0.94, 0.9), (0.93, 0.8, 0.25))
+TRIMS: dict[str, tuple[Colour, ...]] = {  # second colours that leave the name of the first one true
+    "red": ((0.62, 0.08, 0.08), (0.95, 0.4, 0.36)),
+    "yellow": ((0.85, 0.66, 0.08), (1.0, 0.93, 0.55)),
+    "green": ((0.08, 0.42, 0.14), (0.45, 0.78, 0.45)),
+    "blue": ((0.1, 0.2, 0.55), (0.42, 0.6, 0.95)),
+    "purple": ((0.32, 0.14, 0.46), (0.72, 0.52, 0.86)),
+    "white": ((0.86, 0.86, 0.86), (0.93, 0.93, 0.95)),
 }
 
 
@@ -35,15 +51,15 @@ def colour_of(draws: Draws, palette: str) -> Colour:
 
 
 def trim_of(draws: Draws, palette: str) -> Colour:
-    """A second colour: white, yellow, or another of the palette."""
-    return draws.pick([(0.95, 0.94, 0.9), (0.93, 0.8, 0.25), colour_of(draws, palette)])
+    """A second colour: one of the palette's trims (white or yellow where it has none), or another of the palette."""
+    return draws.pick([*TRIMS.get(palette, WHITE_OR_YELLOW), colour_of(draws, palette)])
 
 
 # --- the classes ----------------------------------------------------------------------------------------------------
 
 
-def apple(draws: Draws) -> Sketch:
-    base, wide, dip = colour_of(draws, "fruit"), draws.uniform(0.92, 1.12), draws.uniform(0.26, 0.38)
+def apple(draws: Draws, palette: str = "fruit") -> Sketch:
+    base, wide, dip = colour_of(draws, palette), draws.uniform(0.92, 1.12), draws.uniform(0.26, 0.38)
     blush, leaf_side, has_leaf = draws.uniform(-0.35, 0.35), draws.sign(), draws.chance(0.75)
     stem = tone(0.08, 0.6, draws.uniform(0.25, 0.45))
     green = tone(draws.uniform(0.25, 0.36), draws.uniform(0.5, 0.8), draws.uniform(0.35, 0.65))
@@ -76,8 +92,8 @@ def apple(draws: Draws) -> Sketch:
     return sketch
 
 
-def banana(draws: Draws) -> Sketch:
-    base, span, thick = colour_of(draws, "banana"), draws.uniform(1.9, 2.6), draws.uniform(0.46, 0.6)
+def banana(draws: Draws, palette: str = "banana") -> Sketch:
+    base, span, thick = colour_of(draws, palette), draws.uniform(1.9, 2.6), draws.uniform(0.46, 0.6)
     tip = tone(0.09, 0.5, draws.uniform(0.2, 0.4))
     angles = [pi / 2 - span / 2 + span * step / 40 for step in range(41)]
     line = [(cos(a), sin(a)) for a in angles]
@@ -102,15 +118,15 @@ def banana(draws: Draws) -> Sketch:
     return sketch
 
 
-def cup(draws: Draws) -> Sketch:
-    base, side = colour_of(draws, "cup"), draws.sign()
+def cup(draws: Draws, palette: str = "cup") -> Sketch:
+    base, side = colour_of(draws, palette), draws.sign()
     half, foot, tall, squash = (
         draws.uniform(0.55, 0.72),
         draws.uniform(0.66, 1.0),
         draws.uniform(1.1, 1.5),
         draws.uniform(0.2, 0.4),
     )
-    kind, second = draws.integer(4), trim_of(draws, "cup")
+    kind, second = draws.integer(4), trim_of(draws, palette)
     inside = tone(0.07, 0.7, 0.3) if draws.chance(0.6) else lighter(base, -0.4)
     top, bottom = -tall / 2, tall / 2
     ring = draws.uniform(0.15, 0.2)
@@ -147,8 +163,8 @@ def cup(draws: Draws) -> Sketch:
     return sketch
 
 
-def fish(draws: Draws) -> Sketch:
-    base, second = colour_of(draws, "fish"), trim_of(draws, "fish")
+def fish(draws: Draws, palette: str = "fish") -> Sketch:
+    base, second = colour_of(draws, palette), trim_of(draws, palette)
     deep, fork, tail = draws.uniform(0.4, 0.62), draws.uniform(0.1, 0.3), draws.uniform(0.42, 0.6)
     stripes = draws.pick([0, 0, 2, 3, 4])
     belly = not stripes and draws.chance(0.8)
@@ -179,8 +195,8 @@ def fish(draws: Draws) -> Sketch:
     return sketch
 
 
-def five_star(draws: Draws) -> Sketch:
-    return _star(draws, 5, colour_of(draws, "star"), draws.uniform(0.4, 0.5))
+def five_star(draws: Draws, palette: str = "star") -> Sketch:
+    return _star(draws, 5, colour_of(draws, palette), draws.uniform(0.4, 0.5))
 
 
 def _star(draws: Draws, tips: int, base: Colour, inner: float) -> Sketch:
@@ -197,8 +213,8 @@ def _star(draws: Draws, tips: int, base: Colour, inner: float) -> Sketch:
     return sketch
 
 
-def umbrella(draws: Draws) -> Sketch:
-    base, second = colour_of(draws, "cloth"), trim_of(draws, "cloth")
+def umbrella(draws: Draws, palette: str = "cloth") -> Sketch:
+    base, second = colour_of(draws, palette), trim_of(draws, palette)
     if draws.chance(0.4):
         second = lighter(base, draws.pick([-0.3, 0.45]))
     panels, rise, bite = draws.pick([4, 5, 6]), draws.uniform(0.72, 0.95), draws.uniform(0.1, 0.17)
@@ -323,7 +339,7 @@ def ring(draws: Draws) -> Sketch:
     return sketch
 
 
-CLASSES: dict[str, tuple[Callable[[Draws], Sketch], float]] = {  # the drawing, and how far it may lie over (radians)
+CLASSES: dict[str, tuple[Callable[..., Sketch], float]] = {  # the drawing, and how far it may lie over (radians)
     "사과": (apple, 0.5),
     "바나나": (banana, 1.2),
     "컵": (cup, 0.3),
@@ -343,15 +359,16 @@ OTHERS: dict[str, tuple[Callable[[Draws], Sketch], float]] = {
 }
 
 
-def draw(draws: Draws, kind: str, size: float, light: tuple[float, float]) -> Cutout:
+def draw(draws: Draws, kind: str, size: float, light: tuple[float, float], palette: str | None = None) -> Cutout:
     """One object of a class or look-alike, `size` pixels along its longer side.
 
     light: unit vector (x, y) towards the light; all objects of a picture share it.
+    palette: of PALETTES, what a class is painted in instead of its own colours; look-alikes take none.
     """
     make, lean = {**CLASSES, **OTHERS}[kind]
     angle = draws.uniform(-lean, lean)
     squeeze, slant, mirror = draws.uniform(0.84, 1.0), draws.uniform(-0.12, 0.12), draws.sign()
     turn = np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])
     canvas = Canvas()
-    make(draws)(canvas)
+    (make(draws) if palette is None else make(draws, palette))(canvas)
     return canvas.cutout(draws, turn @ np.array([[mirror, slant], [0.0, squeeze]]), size, light)

@@ -136,7 +136,7 @@ def test_same_scene_each_time(photographs: dict[str, np.ndarray]) -> None:
 
 
 def test_a_box_is_the_seen_part_and_most_is_seen() -> None:
-    crowded = recipe._Table(np.full((120, 160, 3), 0.5, np.float32), 1.0, LEFT)
+    crowded = recipe.Table(np.full((120, 160, 3), 0.5, np.float32), 1.0, LEFT)
     for number in range(30):
         draws = Draws("crowd", number)
         cutout = sample_objects.draw(draws, draws.pick(recipe.CLASSES), draws.uniform(24, 50), LEFT)
