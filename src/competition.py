@@ -176,12 +176,15 @@ def _submission(top: Section, root: Path, data: DataSpec) -> SubmissionSpec:
     options = section.value("options", {})
     if not isinstance(options, dict):
         section.fail("options", f"expected keys with values, found {kind(options)}.")
+    columns = _columns(section, form, data)
+    options = formats.check_options(form, options, section.fail)
+    formats.check_together(form, columns, options, section.fail)
     return SubmissionSpec(
         format=form,
-        columns=_columns(section, form, data),
+        columns=columns,
         labels=labels,
         sample=file_below(top, "sample_submission", root),
-        options=formats.check_options(form, options, section.fail),
+        options=options,
     )
 
 

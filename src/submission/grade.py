@@ -53,6 +53,8 @@ def grade(path: str | Path, spec: Competition, manifest: "pd.DataFrame | None" =
     found = [values[sample_id] for sample_id in ids]
     metric = get_metric(spec.metric)
     result: dict[str, Any] = {"name": metric.name, "mode": metric.mode, "metric": None}
+    if spec.task == "caption":
+        return {**result, **_captions(found, solution, spec, metric)}
     if spec.task != "detection":
         return {**result, **_images(found, solution, spec, metric)}
     if spec.submission.format in _BOXES:
@@ -77,6 +79,18 @@ def _images(found: list[Any], solution: "pd.DataFrame", spec: Competition, metri
     scores = np.array(found, dtype=np.float64)
     value = {"metric": metric.value(scores, labels)} if metric.needs == "score" else {}
     return {**value, **evaluate_anomaly(scores, labels, ids=solution["id"].tolist())}
+
+
+def _captions(found: list[str], solution: "pd.DataFrame", spec: Competition, metric: Metric) -> dict[str, Any]:
+    from src.metrics.caption.measure import evaluate_captions, parse_caption_metric
+
+    _require(solution, "captions")
+    references = solution["captions"].tolist()
+    bare = [name for name, known in zip(solution["id"], references, strict=True) if not known]
+    if bare:
+        raise ProjectError(f"the solution has no caption for id '{bare[0]}' and {len(bare) - 1} more. Complete it.")
+    tokenizer = parse_caption_metric(spec.metric).tokenizer
+    return {"metric": metric.value(found, references), **evaluate_captions(found, references, tokenizer=tokenizer)}
 
 
 def _boxes(found: list[Any], solution: "pd.DataFrame", classes: Sequence[str], metric: Metric) -> dict[str, Any]:

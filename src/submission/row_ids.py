@@ -1,53 +1,41 @@
 """The ids of a submission's rows against those that the grader asks for: missing, strange, mangled, out of order."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
-from src.competition import Competition
-from src.errors import ProjectError, nearest
-from src.submission.formats import Context, Format
-from src.submission.formats.base import Key
-from src.submission.formats.table import sample_keys, shown
+from src.errors import nearest
 from src.submission.reading import listed
 
 _SUGGEST_AMONG = 2000  # ids; a nearest match costs time for each
 
 
-def expected_keys(
-    grammar: Format, spec: Competition, test_ids: Sequence[str] | None, context: Context
-) -> tuple[list[Key] | None, list[str]]:
-    """The keys that the grader asks for, in order, and how the sample submission differs from the test table."""
-    own = None if test_ids is None else list(grammar.owners(test_ids, context))
-    if spec.submission.sample is None:
-        return own, []
-    try:
-        keys = sample_keys(spec, grammar.key_columns(context))
-    except ProjectError as error:
-        return own, [f"the sample submission is unusable: {error}"]
+def sample_problems(name: str, ids: Sequence[str], test_ids: Sequence[str]) -> list[str]:
+    """How the ids of a sample submission (`name`: its file) differ from those of the test table, as texts."""
+    about = f"the sample submission {name} does not match the test table"
+    remedy = "Check competition.root, data.test and data.id, or download both files again"
+    known, wanted = set(test_ids), set(ids)
+    unknown = [repr(key) for key in dict.fromkeys(ids) if key not in known]
+    absent = [repr(key) for key in test_ids if key not in wanted]
     problems = []
-    about = f"the sample submission {spec.submission.sample.name} does not match the test table"
-    repeated = [f"'{shown(key)}' ({count} times)" for key, count in Counter(keys).items() if count > 1]
-    if repeated and not grammar.repeats(context):
-        problems.append(listed(f"ids repeat in {spec.submission.sample.name}", repeated, "Download it again"))
-    if own is not None:
-        remedy = "Check competition.root, data.test and data.id, or download both files again"
-        known, wanted = set(own), set(keys)
-        unknown = [repr(shown(key)) for key in dict.fromkeys(keys) if key not in known]
-        absent = [repr(shown(key)) for key in own if key not in wanted]
-        if unknown:
-            problems.append(f"{about}: {listed('ids that the table lacks', unknown, remedy)}")
-        if absent:
-            problems.append(f"{about}: {listed('test ids that it lacks', absent, remedy)}")
-    return list(dict.fromkeys(keys)), problems
+    if unknown:
+        problems.append(f"{about}: {listed('ids that the table lacks', unknown, remedy)}")
+    if absent:
+        problems.append(f"{about}: {listed('test ids that it lacks', absent, remedy)}")
+    return problems
 
 
 def id_problems(
-    found: list[tuple[int, str]], expected: list[str] | None, *, complete: bool, repeats: bool = False
+    found: list[tuple[int, str]],
+    expected: list[str] | None,
+    *,
+    complete: bool,
+    repeats: bool = False,
+    ordered: bool = True,
 ) -> list[str]:
     """What is wrong with the (line, id) of the rows.
 
-    complete: no row of the file had to be left out. repeats: an id may have several rows, in any order.
+    complete: no row of the file had to be left out. repeats: an id may have several rows, in any order. ordered: the
+    rows must come in the order of `expected`.
     """
     problems = []
     lines: dict[str, list[int]] = {}
@@ -77,7 +65,7 @@ def id_problems(
         return problems
     if complete and len(found) != len(expected):
         problems.append(f"there are {len(found)} rows, expected {len(expected)}.")
-    if complete and not (twice or unknown or absent):
+    if ordered and complete and not (twice or unknown or absent):
         read = [meant.get(name, name) for _, name in found]
         at = next((row for row, (a, b) in enumerate(zip(read, expected, strict=True)) if a != b), None)
         if at is not None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from src.competition import Competition
 from src.errors import ProjectError
+from src.submission.expected import expected_keys
 from src.submission.formats import BadCell, Context, Format
 from src.submission.formats.base import fingerprint
-from src.submission.formats.coco import Coco, read_entries
 from src.submission.formats.table import Sizes, context_of, format_of, shown
+from src.submission.formats.whole_file import WholeFile
 from src.submission.reading import SubmissionFile, header_problems, listed, read_file
-from src.submission.row_ids import expected_keys, id_problems
+from src.submission.row_ids import id_problems
 from src.tables import read_table
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def validate_submission(
     """
     grammar = format_of(spec)
     context = context_of(spec, ids=test_ids, classes=classes, category_ids=category_ids, sizes=sizes)
-    if isinstance(grammar, Coco):
+    if grammar.whole_file:
         return grammar.problems(path, test_ids, context)
     expected, problems = expected_keys(grammar, spec, test_ids, context)
     file = read_file(path)
@@ -124,7 +125,8 @@ def read_values(
 ) -> dict[str, Any]:
     """id → value of a file that `validate_submission` found valid, in the file's order.
 
-    A value is a number or a text; Detections for boxes and masks, in pixels of the image; (classes,) counts.
+    A value is a number or a text (a score, a label, a caption); Detections for boxes and masks, in pixels of the
+    image; (classes,) counts.
 
     Args:
         test_ids: JSON and rows of several classes name images by them; without them an image that has no entry in
@@ -135,7 +137,7 @@ def read_values(
     """
     grammar = format_of(spec)
     context = context_of(spec, ids=test_ids, classes=classes, category_ids=category_ids, sizes=sizes)
-    if isinstance(grammar, Coco):
+    if grammar.whole_file:
         return grammar.values(path, test_ids, context)
     grouped = _grouped(read_file(path), grammar, context, test_ids)
     return {name: grammar.collect(rows, name, context) for name, rows in grouped.items()}
@@ -153,11 +155,8 @@ def submission_warnings(
     """What a grader accepts in a valid file and nobody means to submit."""
     grammar = format_of(spec)
     context = context_of(spec, ids=test_ids, classes=classes, category_ids=category_ids, sizes=sizes)
-    if isinstance(grammar, Coco):
-        entries = read_entries(path)[0]
-        sample = None if spec.submission.sample is None else read_entries(spec.submission.sample)[0]
-        warnings = [] if entries else [f"{grammar.empty}."]
-        return warnings + ["the file equals the sample submission."] * (bool(entries) and entries == sample)
+    if grammar.whole_file:
+        return _whole_file_warnings(path, spec, test_ids, grammar, context)
     grouped = _grouped(read_file(path), grammar, context, test_ids)
     values = {name: fingerprint([cells for _, cells in rows]) for name, rows in grouped.items()}
     distinct = set(values.values())
@@ -168,11 +167,30 @@ def submission_warnings(
     elif len(values) > 1 and len(distinct) == 1:
         alike = ", ".join(map(str, cells[: len(cells) // len(values)])) if _printable(cells[0]) else "the same boxes"
         warnings.append(f"all {len(values)} rows have the same value ({alike}).")
-    elif spec.submission.format == "score" and len(values) > 10 and len(distinct) == 2:
-        warnings.append("the scores take two values only: a ranking metric loses by that. Submit raw scores.")
+    warnings += grammar.doubts({name: rows[0][1][0] for name, rows in grouped.items()}, context)
     sample = _sample_values(spec, grammar, context, test_ids)
     if sample and sample == values:
         warnings.append("the file equals the sample submission.")
+    return warnings
+
+
+def _whole_file_warnings(
+    path: str | Path, spec: Competition, test_ids: Sequence[str] | None, grammar: WholeFile, context: Context
+) -> list[str]:
+    values = grammar.values(path, test_ids, context)
+    kept = {name: fingerprint(value) for name, value in values.items()}
+    warnings = []
+    if grammar.empty is not None and all(map(_is_nothing, values.values())):
+        warnings.append(f"{grammar.empty}.")
+    elif len(kept) > 1 and len(set(kept.values())) == 1:
+        one = next(iter(values.values()))
+        warnings.append(f"all {len(kept)} images have the same value ({one if _printable(one) else 'the same boxes'}).")
+    warnings += grammar.doubts(values, context)
+    sample = spec.submission.sample
+    if kept and sample is not None and not grammar.problems(sample, test_ids, context):
+        own = grammar.values(sample, test_ids, context)
+        if {name: fingerprint(value) for name, value in own.items()} == kept:
+            warnings.append("the file equals the sample submission.")
     return warnings
 
 

@@ -1,6 +1,6 @@
 """Submission grammars: how predictions become a file, and how its cells are read back.
 
-A new one is a subclass of Format and a name in FORMATS.
+A new one is a subclass of Format (of WholeFile where it is no table) and a name in FORMATS.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from src.errors import nearest
 from src.submission.formats.base import BadCell, Context, Format
+from src.submission.formats.captions import Caption
+from src.submission.formats.captions_json import CaptionJsonl, CocoCaptions
 from src.submission.formats.coco import Coco
 from src.submission.formats.counts import Count, CountLong, Counts
 from src.submission.formats.masks import Rle
@@ -21,12 +23,18 @@ __all__ = [
     "Format",
     "check_columns",
     "check_options",
+    "check_together",
     "sample_ids",
     "write_submission",
 ]
 
 FORMATS: dict[str, Format] = {
-    form.name: form for form in (Score(), Label(), PredictionString(), Coco(), Counts(), Count(), CountLong(), Rle())
+    form.name: form
+    for form in (
+        *(Score(), Label()),
+        *(PredictionString(), Coco(), Counts(), Count(), CountLong(), Rle()),
+        *(Caption(), CocoCaptions(), CaptionJsonl()),
+    )
 }
 
 
@@ -58,6 +66,13 @@ def check_columns(form: str, columns: Mapping[str, str], fail: Callable[[str, st
     for header in headers:
         if headers.count(header) > 1:
             fail("columns", f"two columns are called '{header}'. Give each its own name.")
+
+
+def check_together(
+    form: str, columns: Mapping[str, str], options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]
+) -> None:
+    """Whether checked columns and options fit one another; `fail(key, problem)` raises."""
+    FORMATS[form].check_together(columns, options, fail)
 
 
 from src.submission.formats.table import sample_ids, write_submission  # noqa: E402  (it reads FORMATS)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -37,7 +38,8 @@ class Context:
 
     classes: names, in the order of the label indices; category_ids: the ids that the competition's files use for
     them; both () where unknown. sizes: id → (width, height) in pixels, of the images whose size is known.
-    threshold: the score at and above which an image is anomalous, or a box is kept.
+    threshold: the score at and above which an image is anomalous, or a box is kept. records: the file whose JSON
+    records a submission repeats with its answers: the sample submission, or else the test file; None without one.
     """
 
     spec: SubmissionSpec
@@ -45,6 +47,7 @@ class Context:
     category_ids: tuple[int, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     threshold: float | None = None
+    records: Path | None = None
 
     def option(self, name: str) -> Any:
         from src.submission.formats import FORMATS
@@ -138,15 +141,16 @@ class Row:
 
 
 class Format:
-    """One grammar of a table; the class of a JSON file overrides `suffix`.
+    """One grammar of a table; `src.submission.formats.whole_file` has those of files that are none.
 
-    name: what a competition's `submission.format` says. roles: the keys that `submission.columns` must have, and
-    those that it may have. options: what `submission.options` may hold. empty: the warning of a file that holds
-    nothing, or None.
+    name: what a competition's `submission.format` says. suffix: how the file's name ends. roles: the keys that
+    `submission.columns` must have, and those that it may have. options: what `submission.options` may hold. empty:
+    the warning of a file that holds nothing, or None.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str] = ".csv"
+    whole_file: ClassVar[bool] = False
     roles: ClassVar[tuple[str, ...]] = ("id", "value")
     optional_roles: ClassVar[tuple[str, ...]] = ()
     named_columns: ClassVar[bool] = False  # further keys of `columns` are class names
@@ -156,6 +160,11 @@ class Format:
     def check(self, options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]) -> dict[str, Any]:
         """The given options, each of its type and fitting the others; `fail(key, problem)` raises."""
         return checked_options(self.options, self.name, options, fail)
+
+    def check_together(
+        self, columns: Mapping[str, str], options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]
+    ) -> None:
+        """Hold columns and options, each checked, against one another; `fail(key, problem)` raises."""
 
     def header(self, context: Context) -> list[str]:
         """All columns, in order."""
@@ -213,6 +222,13 @@ class Format:
     ) -> str | None:
         """What is wrong among the rows of one image although each is well formed; None where nothing is."""
         return None
+
+    def doubts(self, values: Mapping[str, Any], context: Context) -> list[str]:
+        """What a grader takes in a valid file and nobody means to submit, apart from one value for all.
+
+        `values`: id → value; of a table what the first value cell of the image reads as.
+        """
+        return []
 
 
 def shortest(values: np.ndarray) -> list[str]:

@@ -10,13 +10,15 @@ import numpy as np
 from src.boxes.types import Detections
 from src.errors import ProjectError
 from src.submission.formats import options as opt
-from src.submission.formats.base import Context, Format
+from src.submission.formats.base import Context
 from src.submission.formats.boxes import kept, on_grid, to_convention
 from src.submission.formats.coco_entries import EntryCheck
+from src.submission.formats.whole_file import WholeFile
+from src.submission.json_reading import read_list
 from src.submission.reading import listed
 
 
-class Coco(Format):
+class Coco(WholeFile):
     """[{"image_id", "category_id", "bbox": [x, y, w, h], "score"(, "segmentation": {"size": [h, w], "counts"})}].
 
     An image without an entry has no detections. As for `prediction_string` the writer clips boxes to images of known
@@ -25,8 +27,6 @@ class Coco(Format):
 
     name = "coco"
     suffix = ".json"
-    roles = ()
-    optional_roles = ("id", "value")
     empty = "the file has no entry: nothing is found in any image"
     options = {
         "image_id": opt.choice("int", "int", "str"),
@@ -37,13 +37,13 @@ class Coco(Format):
     }
 
     def content(self, ids: Sequence[str], values: Sequence[Any], context: Context) -> str:
-        """The text of the file.
+        """The text of the file, an entry a line.
 
         Raises:
             ProjectError: an id that is no whole number where such are asked for, unknown categories, or a value that
                 cannot be written.
         """
-        _names(ids, context)  # two ids of one number are refused
+        names_of(ids, context)  # two ids of one number are refused
         lines = []
         for name, value in zip(ids, values, strict=True):
             lines += [json.dumps(entry, allow_nan=False) for entry in self._entries(name, value, context)]
@@ -54,7 +54,7 @@ class Coco(Format):
         found, boxes = on_grid(kept(name, value, context), np.ones(4), decimals, limit=None)
         if context.option("segmentation") and len(found) and found.masks is None:
             raise ProjectError(f"options.segmentation needs masks, and the detections of '{name}' have boxes only.")
-        image_id, categories = _image_id(name, context), categories_of(context)
+        image_id, categories = image_id_of(name, context), categories_of(context)
         written = set()
         for number, box in enumerate(to_convention(boxes, "xywh").tolist()):
             label = int(found.labels[number])
@@ -88,11 +88,11 @@ class Coco(Format):
 
     def problems(self, path: str | Path, ids: Sequence[str] | None, context: Context) -> list[str]:
         """Every problem of the file; entries are counted from 0, as Python's lists are."""
-        entries, problems = read_entries(path)
+        entries, problems = _entries_of(path)
         if entries is None:
             return problems
         faults: dict[tuple[str, str], list[str]] = {}
-        check = EntryCheck(context, None if ids is None else _names(ids, context), categories_of(context))
+        check = EntryCheck(context, None if ids is None else names_of(ids, context), categories_of(context))
         for number, entry in enumerate(entries):
             fault = check(entry)
             if fault:
@@ -107,8 +107,8 @@ class Coco(Format):
 
     def values(self, path: str | Path, ids: Sequence[str] | None, context: Context) -> dict[str, Detections]:
         """id → detections of a valid file: of `ids`, or of the images that have entries."""
-        entries = read_entries(path)[0] or []
-        names = None if ids is None else _names(ids, context)
+        entries = _entries_of(path)[0] or []
+        names = None if ids is None else names_of(ids, context)
         categories = categories_of(context)
         index = None if categories is None else {value: at for at, value in enumerate(categories)}
         groups: dict[str, list[dict[str, Any]]] = {name: [] for name in ids or ()}
@@ -126,34 +126,14 @@ class Coco(Format):
         return result
 
 
-def read_entries(path: str | Path) -> tuple[list[Any] | None, list[str]]:
+def _entries_of(path: str | Path) -> tuple[list[Any] | None, list[str]]:
     """(the entries, or None where the file is no list; its problems so far)."""
-    path = Path(path)
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        return None, [f"the file {path} {kind}. Check the path, or make it: python make_submission.py runs=[…]."]
-    content = path.read_bytes()
-    problems = []
-    if content.startswith(b"\xef\xbb\xbf"):
-        problems.append("the file begins with a byte order mark, which JSON does not have. Save it as plain UTF-8.")
-        content = content[3:]
-    try:
-        data = json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError:
-        return None, [*problems, "the bytes are not UTF-8. Write it with json.dump."]
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}: cannot be parsed as JSON ({error.msg})"
-        return None, [*problems, f"{where}. Write it with json.dump."]
-    except RecursionError:
-        return None, [*problems, "the file is nested too deeply to be a list of entries. Write it with json.dump."]
-    if isinstance(data, dict) and "annotations" in data:
-        return None, [*problems, "the file holds a COCO data set, expected the list of results alone. Write that."]
-    if not isinstance(data, list):
-        return None, [*problems, f"the file holds a JSON {type(data).__name__}. Expected a list of entries."]
-    return data, problems
+    records, problems = read_list(path)
+    return None if records is None else [entry for _, entry in records], problems
 
 
-def _image_id(name: str, context: Context) -> int | str:
+def image_id_of(name: str, context: Context) -> int | str:
+    """What COCO files call an image, by the option `image_id`."""
     if context.option("image_id") == "str":
         return name
     if not (name.isascii() and name.isdigit()):
@@ -164,11 +144,11 @@ def _image_id(name: str, context: Context) -> int | str:
     return int(name)
 
 
-def _names(ids: Sequence[str], context: Context) -> dict[int | str, str]:
+def names_of(ids: Sequence[str], context: Context) -> dict[int | str, str]:
     """What the file says for an image → its id."""
     names: dict[int | str, str] = {}
     for name in ids:
-        value = _image_id(name, context)
+        value = image_id_of(name, context)
         if value in names:
             raise ProjectError(f"the ids '{names[value]}' and '{name}' are one image_id, {value}. Use image_id: str.")
         names[value] = name

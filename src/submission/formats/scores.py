@@ -1,7 +1,7 @@
 """Formats of one score or one label an image: `score` and `label`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,11 @@ class Score(Format):
 
     def expected(self, context: Context) -> str:
         return "a finite number, higher = more anomalous"
+
+    def doubts(self, values: Mapping[str, Any], context: Context) -> list[str]:
+        if len(values) > 10 and len(set(values.values())) == 2:
+            return ["the scores take two values only: a ranking metric loses by that. Submit raw scores."]
+        return []
 
 
 class Label(Format):

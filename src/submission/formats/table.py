@@ -12,7 +12,6 @@ from src.atomic import write_text
 from src.competition import Competition
 from src.errors import ProjectError, nearest
 from src.submission.formats.base import Context, Format, Key, Row
-from src.submission.formats.coco import Coco
 from src.tables import read_table
 
 Sizes = Mapping[str, tuple[int, int]] | Sequence[tuple[int, int]]
@@ -31,14 +30,14 @@ def write_submission(
 ) -> Path:
     """Write a whole submission: the spec's header, `ids` verbatim, an image's rows by its format; UTF-8, "\\n".
 
-    Rows come in the order of the sample submission, or without one in the order of `ids` (the test table's). The
-    format `coco` writes JSON instead (`FORMATS[…].suffix` is the ending of a file's name).
+    Rows come in the order of the sample submission, or without one in the order of `ids` (the test table's).
+    Formats of a whole file write JSON instead (`FORMATS[…].suffix` is the ending of a file's name).
 
     Args:
         values: one prediction an id: raw scores, or for the format `label` scores with the `threshold` at and
             above which an image is anomalous, or the label texts themselves; Detections for formats of boxes;
             (classes,) counts for formats of counts, or one number for `count`; Detections with masks, or bool
-            masks, for `rle`.
+            masks, for `rle`; a text for captions.
         threshold: for Detections the score at and above which a box is written.
         classes, category_ids: names and ids of the classes, in the order of the label indices.
         sizes: (width, height) of each image, by id or in the order of `ids`.
@@ -56,7 +55,7 @@ def write_submission(
     context = context_of(
         spec, ids=ids, classes=classes, category_ids=category_ids, sizes=sizes, threshold=threshold
     )
-    if isinstance(grammar, Coco):
+    if grammar.whole_file:
         write_text(path, grammar.content(ids, values, context))
         return Path(path)
     rows = _written(grammar, ids, values, spec, context)
@@ -108,7 +107,14 @@ def context_of(
         category_ids=tuple(map(int, category_ids)),
         sizes={name: (int(width), int(height)) for name, (width, height) in sizes.items()},
         threshold=threshold,
+        records=_records(spec),
     )
+
+
+def _records(spec: Competition) -> Path | None:
+    if spec.submission.sample is not None:
+        return spec.submission.sample
+    return spec.locate(spec.data.test) if spec.data.layout == "jsonl" else None
 
 
 def sample_ids(spec: Competition) -> list[str]:
