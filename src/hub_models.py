@@ -286,7 +286,8 @@ def prepare_network(
     checkpoint of the hub, any other name a backbone) and completes its options from the folders
     (`prepare(options, folders, class_names)`). Where it has `first_values(options, folders)`, that says what the first
     construction gets; else it is the folders. A class with `zero_shot` never starts from random values unasked. Where
-    it has `find`, that looks for the weights instead of the hub's and timm's sources.
+    it has `find`, that looks for the weights instead of the hub's and timm's sources. Where `source` is among its
+    `filled_in` arguments, it is told each checkpoint's name, folder and hash, by the argument that takes the folder.
     """
     if hasattr(network_class, "find"):
         resolved = network_class.find(options, weights, weights_dir=weights_dir, bundled=bundled, warn=warn)
@@ -304,6 +305,13 @@ def prepare_network(
         resolved[argument] = found
     folders = {argument: found.path for argument, found in resolved.items()}
     completed = network_class.prepare(dict(options), folders, list(class_names))
+    if "source" in getattr(network_class, "filled_in", ()):  # where frozen weights can be found again
+        completed["source"] = {
+            argument: {"checkpoint": looked_for.get(argument, (options.get("checkpoint"),))[0], "path": found.path,
+                       "sha256": found.sha256}
+            for argument, found in resolved.items()
+            if found.sha256 is not None
+        } or None  # fmt: skip
     first = network_class.first_values(completed, folders) if hasattr(network_class, "first_values") else folders
     return Prepared(completed, dict(first), resolved)
 
