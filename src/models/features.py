@@ -129,7 +129,7 @@ class FeatureExtractor(nn.Module):
         self._channels_last = str(getattr(self.model, "output_fmt", "NCHW")).endswith("NHWC")
         _drop_unused_blocks(self.model)
         if weights is not None:
-            self.report = _load_weights(self.model, full, self.backbone, Path(weights))
+            self.report = load_backbone_weights(self.model, full, self.backbone, Path(weights))
         self._memory_format = torch.channels_last  # up to twice as fast on a CPU, and patches lie in rows
         self.model.to(memory_format=self._memory_format)
 
@@ -253,7 +253,7 @@ def _strip_prefix(state: dict[str, Tensor], known: set[str]) -> dict[str, Tensor
     return {name.removeprefix(best): value for name, value in state.items()}
 
 
-def _load_weights(model: nn.Module, full: nn.Module, backbone: str, path: Path) -> LoadReport:
+def load_backbone_weights(model: nn.Module, full: nn.Module, backbone: str, path: Path) -> LoadReport:
     """Fill the feature model from a state dict of the whole timm model `full` (on the meta device)."""
     shapes = {name: value.shape for name, value in full.state_dict().items()}
     state = _strip_prefix(read_state_dict(path), set(shapes))
