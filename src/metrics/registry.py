@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from src.errors import ProjectError, nearest
 from src.metrics import anomaly, counting, detection, pixel
+from src.metrics.caption import names as captions
 from src.metrics.ranking import UndefinedMetric
 
 __all__ = ["ALIASES", "METRICS", "Metric", "UndefinedMetric", "get_metric"]
@@ -17,15 +18,16 @@ class Metric:
     """`function(answers, truth) -> float`, where `needs` says what the answers are; `mode`: which is better.
 
     score, label, map: of each image, against 0/1 labels or masks. boxes: sequences of Detections and Truth, and
-    the number of classes as a third argument. counts: (N, C) predicted and true.
+    the number of classes as a third argument. counts: (N, C) predicted and true. caption: one text an image, and
+    lists of reference texts.
     """
 
     name: str
     mode: Literal["max", "min"]
-    needs: Literal["score", "label", "map", "boxes", "counts"]
+    needs: Literal["score", "label", "map", "boxes", "counts", "caption"]
     function: Callable[..., float]
     summary: str
-    task: Literal["anomaly", "detection"] = "anomaly"
+    task: Literal["anomaly", "detection", "caption"] = "anomaly"
 
     def value(self, answers: Any, truth: Any, *, n_classes: int | None = None) -> float | None:
         """The metric of what it needs; None where it is undefined, and for metrics of maps.
@@ -63,6 +65,16 @@ def _coco(name: str, summary: str) -> Metric:
 
 def _counts(name: str, mode: Literal["max", "min"], summary: str) -> Metric:
     return Metric(name, mode, "counts", counting.COUNT_METRICS[name], summary, "detection")
+
+
+def _captions(text: str, candidates: Any, references: Any) -> float:
+    from src.metrics.caption.measure import parse_caption_metric
+
+    return parse_caption_metric(text).corpus(candidates, references)
+
+
+def _caption(text: str, summary: str) -> Metric:
+    return Metric(text, "max", "caption", partial(_captions, text), summary, "caption")
 
 
 METRICS: dict[str, Metric] = {
@@ -105,6 +117,7 @@ METRICS: dict[str, Metric] = {
         _counts("count_exact", "max", "share of counts (a class of an image) that are right"),
         _counts("count_exact_image", "max", "share of images with the counts of every class right"),
         _counts("count_tiered", "max", "credit for counts: 1 if right, 0.5 if off by one"),
+        *(_caption(name, summary) for name, summary in captions.NAMES.items()),
     )
 }
 
@@ -136,20 +149,28 @@ ALIASES: dict[str, str] = {
     "mae": "count_mae",
     "rmse": "count_rmse",
     "mcrmse": "count_rmse_columns",
-    "exact_match": "count_exact",
+    **captions.ALIASES,
 }
 
 
 def get_metric(name: str) -> Metric:
     """A metric by its name or alias; case, spaces and hyphens do not matter.
 
+    Metrics of captions may name their tokens (`cider_d@char`) and be weighted sums (`0.5*cider_d+0.5*bleu4`); the
+    metric's name is then the canonical text.
+
     Raises:
         ProjectError: no such metric; the message names the nearest one and lists all.
     """
     key = str(name).strip().lower().replace("-", "_").replace(" ", "_")
     key = ALIASES.get(key, key)
-    if key not in METRICS:
-        raise ProjectError(
-            f"metric '{name}' is not known.{nearest(key, [*METRICS, *ALIASES])} Known: {', '.join(METRICS)}."
-        )
-    return METRICS[key]
+    if key in METRICS:
+        return METRICS[key]
+    if captions.is_expression(str(name)):
+        from src.metrics.caption.measure import parse_caption_metric
+
+        metric = parse_caption_metric(str(name))
+        return METRICS.get(metric.name) or _caption(metric.name, "weighted sum of caption metrics")
+    raise ProjectError(
+        f"metric '{name}' is not known.{nearest(key, [*METRICS, *ALIASES])} Known: {', '.join(METRICS)}."
+    )
