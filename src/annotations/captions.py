@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from src.annotations import captions_tables
+from src.annotations import captions_coco, captions_jsonl, captions_tables
 from src.annotations.captions_reading import CaptionReading, settle
 from src.annotations.reading import Reports
 from src.layouts import check_apart, listed
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from src.competition import Competition
     from src.layouts import Rows
 
-READERS: dict[str, ModuleType] = {"csv": captions_tables}
+READERS: dict[str, ModuleType] = {"csv": captions_tables, "coco": captions_coco, "jsonl": captions_jsonl}
+TABLES = (".csv", ".tsv")
 
 
 def read_splits(spec: Competition) -> tuple[Rows, Rows, list[list[str]], Reports]:
@@ -25,8 +25,8 @@ def read_splits(spec: Competition) -> tuple[Rows, Rows, list[list[str]], Reports
         ProjectError: as the layout's reader; an image that is in both splits; a training set without any caption.
     """
     reader = READERS[spec.data.layout]
-    train, reading = reader.read_split(spec, "train", captions=True)
-    test, _ = reader.read_split(spec, "test", captions=False)
+    train, reading = reader.read_train(spec)
+    test = reader.read_rows(spec, "test")
     check_apart(spec, train, test)
     captions = settle(reading, train.ids)
     bare = [row for row, texts in enumerate(captions) if not texts]
@@ -44,13 +44,10 @@ def read_answered(spec: Competition) -> tuple[list[str], list[list[str]], Report
         ProjectError: the solution has other ids than the test set, or an image without a caption.
     """
     reader = READERS[spec.data.layout]
-    rows, reading = reader.read_split(spec, "test", captions=False)
-    if spec.solution is None:
-        reading = reader.read_test_captions(spec, rows) if hasattr(reader, "read_test_captions") else None
-    elif spec.solution.suffix.lower() in (".csv", ".tsv"):
-        reading = captions_tables.read_solution_table(spec, spec.solution)
-    else:
-        reading = reader.read_solution(spec, rows)
+    rows, reading = reader.read_test(spec)
+    if spec.solution is not None:
+        of_table = spec.solution.suffix.lower() in TABLES
+        reading = (captions_tables if of_table else reader).read_solution(spec, rows)
     if reading is None:
         return None
     _check_ids(spec, reading, rows)
@@ -69,12 +66,9 @@ def _check_ids(spec: Competition, reading: CaptionReading, rows: Rows) -> None:
     known = set(rows.ids)
     strange = [identifier for identifier in reading.texts if identifier not in known]
     if strange:
-        problem = f"{spec.solution} has {len(strange)} ids that are no test images: {_quoted(strange)}"
+        quoted = [f"'{identifier}'" for identifier in strange]
+        problem = f"{spec.solution} has {len(strange)} ids that are no test images: {listed(quoted)}"
         raise spec.error("solution", f"{problem} (the test set has '{rows.ids[0]}'). Ids are compared as text.")
-
-
-def _quoted(ids: Sequence[str]) -> str:
-    return listed([f"'{identifier}'" for identifier in ids])
 
 
 def _key(spec: Competition) -> str:

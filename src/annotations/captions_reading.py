@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from src.annotations.reading import Reports
 from src.captions.cleaning import clean_caption
+from src.errors import ProjectError
 
 
 @dataclass
@@ -18,6 +20,26 @@ class CaptionReading:
 
     def add(self, identifier: str, text: str, source: str) -> None:
         self.texts.setdefault(identifier, []).append((text, source))
+
+
+def add_value(reading: CaptionReading, identifier: str, value: Any, source: str, key: str) -> None:
+    """Add what a JSON file has for a caption: a text, null, or a list of these; `key` is its key, for messages.
+
+    Raises:
+        ProjectError: it is an object, whose text has a key of its own.
+    """
+    if isinstance(value, list):
+        for item in value:
+            add_value(reading, identifier, item, source, key)
+    elif isinstance(value, str):
+        reading.add(identifier, value, source)
+    elif value is None or value != value:  # json reads NaN, which pandas writes
+        reading.add(identifier, "", source)
+    elif isinstance(value, dict):
+        inner = f"{key}.{next(iter(value), 'text')}"
+        raise ProjectError(f"{source}: '{key}' is an object, expected a text. Name the key of the text, as in {inner}.")
+    else:
+        reading.reports.add(source, identifier, f"the caption is no text but {value!r:.60}", "set aside")
 
 
 def settle(reading: CaptionReading, ids: Sequence[str]) -> list[list[str]]:

@@ -2,56 +2,67 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.annotations.box_tables import table_name
 from src.annotations.captions_reading import CaptionReading
 from src.annotations.tables import place_ids
+from src.captions.cleaning import is_nothing
 from src.competition import Competition
 from src.data_spec import CaptionTable
-from src.layouts import Rows, read_rows
+from src.layouts import Rows, read_rows  # `read_rows` is also this reader's own
 from src.tables import missing_column, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_split(spec: Competition, split: str, *, captions: bool) -> tuple[Rows, CaptionReading | None]:
-    """The images of a split and, with `captions`, what the tables say of them, by id.
+def read_train(spec: Competition) -> tuple[Rows, CaptionReading]:
+    """The training images, and what the tables say of them.
 
     Raises:
         ProjectError: whatever the tables have wrong, or ids of theirs that are images' but for their spelling.
     """
-    rows = read_rows(spec, split)
-    if not captions:
-        return rows, None
-    table = spec.data.captions
+    rows, table = read_rows(spec, "train"), spec.data.captions
     path = spec.locate(spec.data.train if table.file is None else table.file)
     reading = read_captions(read_table(path), table, table_name(path, spec.root))
     place_ids(spec, "data.captions", reading.reports, reading.texts, rows, path)
     return rows, reading
 
 
+def read_test(spec: Competition) -> tuple[Rows, None]:
+    """The test images; a table of them does not answer for itself."""
+    return read_rows(spec, "test"), None
+
+
 def read_captions(table: pd.DataFrame, spec: CaptionTable, name: str) -> CaptionReading:
-    """Captions of each id in a table of `src.tables.read_table`; `name` is its file, for messages."""
+    """Captions of each id in a table of `src.tables.read_table`; `name` is its file, for messages.
+
+    Where a row has room for several, its captions stand before those of the next row, and cells left over are no news.
+    """
     reading = CaptionReading()
-    several = len(spec.columns) > 1
-    for column in spec.columns:
-        where = f" {column}" if several else ""
-        for line, identifier, cell in zip(table.index, table[spec.id], table[column], strict=True):
-            for text in cell.split(spec.separator) if spec.separator is not None else (cell,):
-                reading.add(identifier, text, f"{name}:{line}{where}")
+    several = len(spec.columns) > 1 or spec.separator is not None
+    cells = zip(*(table[column] for column in spec.columns), strict=True)
+    for line, identifier, row in zip(table.index, table[spec.id], cells, strict=True):
+        source = f"{name}:{line}"
+        if spec.separator is not None:
+            row = [text for cell in row for text in cell.split(spec.separator)]
+        for text in row:
+            if not several or not is_nothing(text):
+                reading.add(identifier, text, source)
     return reading
 
 
-def read_solution_table(spec: Competition, path: Path) -> CaptionReading:
+def read_solution(spec: Competition, rows: Rows) -> CaptionReading:
     """Captions of the test images in a solution table: it has columns of data.captions, or that of a submission.
 
     Raises:
         ProjectError: it has no column of ids or none of captions.
     """
-    table, data = read_table(path), spec.data
+    path, data = spec.solution, spec.data
+    if path.suffix.lower() in (".json", ".jsonl"):
+        raise spec.error("solution", f"{path} is no table, and the layout csv needs one. Name a .csv or .tsv.")
+    table = read_table(path)
     header, columns = list(table.columns), spec.submission.columns
     ids = [data.captions.id if data.captions is not None else None, data.id, columns.get("id"), "id"]
     identifier = next((column for column in ids if column in header), None)

@@ -25,25 +25,35 @@ def read_split(spec: Competition, split: str, *, objects: bool) -> tuple[Rows, R
         ProjectError: a file that is no COCO JSON, an image that is missing or listed twice, an unknown category.
     """
     name = spec.data.train if split == "train" else spec.data.test
-    document = _load(spec.locate(name))
-    images = _images(document, name)
-    sources = [f"{name} image {image['id']}" for image in images]
-    files = [str(image["file_name"]) for image in images]
-    folder = spec.data.images_of(split)
-    paths = resolve_files(spec, "data.images", "image", files, sources, Tree(spec.root), start=folder)
-    rows = Rows(_ids(spec, images), paths, sources)
-    check_rows(spec, split, rows)
+    document = load(spec.locate(name))
+    images = listed_images(document, name)
+    rows = image_rows(spec, split, images, name)
     if not objects:
         return rows, None
     place = {str(image["id"]): row for row, image in enumerate(images)}
     return rows, _objects(document, name, place, rows.ids, images, vocabulary(spec, document, name))
 
 
+def image_rows(spec: Competition, split: str, images: list[dict[str, Any]], name: str) -> Rows:
+    """The images that a file lists (`listed_images`) as rows of a split; `name` is the file, for messages.
+
+    Raises:
+        ProjectError: an image that is missing or outside the root, or an id or a training image that is there twice.
+    """
+    sources = [f"{name} image {image['id']}" for image in images]
+    files = [str(image["file_name"]) for image in images]
+    folder = spec.data.images_of(split)
+    paths = resolve_files(spec, "data.images", "image", files, sources, Tree(spec.root), start=folder)
+    rows = Rows(image_ids(spec, images), paths, sources)
+    check_rows(spec, split, rows)
+    return rows
+
+
 def read_answers(spec: Competition, rows: Rows, classes: Vocabulary) -> Reading | None:
     """What is marked in the test images: by the solution file, or by the test file itself; None where neither does."""
-    test = _load(spec.locate(spec.data.test))
-    images = _images(test, spec.data.test)
-    document, name = (test, spec.data.test) if spec.solution is None else (_load(spec.solution), spec.solution.name)
+    test = load(spec.locate(spec.data.test))
+    images = listed_images(test, spec.data.test)
+    document, name = (test, spec.data.test) if spec.solution is None else (load(spec.solution), spec.solution.name)
     if not document.get("annotations"):
         if spec.solution is not None:
             raise spec.error("solution", f"{spec.solution} has no annotations. Name the file that has, or null.")
@@ -51,8 +61,8 @@ def read_answers(spec: Competition, rows: Rows, classes: Vocabulary) -> Reading 
     place = {str(image["id"]): row for row, image in enumerate(images)}
     if document is not test and document.get("images"):
         of_id = {identifier: row for row, identifier in enumerate(rows.ids)}
-        own = _images(document, name)
-        own_ids = _ids(spec, own)
+        own = listed_images(document, name)
+        own_ids = image_ids(spec, own)
         known = set(own_ids)
         absent = [identifier for identifier in of_id if identifier not in known]
         if absent:
@@ -60,7 +70,7 @@ def read_answers(spec: Competition, rows: Rows, classes: Vocabulary) -> Reading 
         pairs = zip(own, own_ids, strict=True)
         place = {str(image["id"]): of_id[identifier] for image, identifier in pairs if identifier in of_id}
     if not document.get("categories"):
-        document = {**document, "categories": _load(spec.locate(spec.data.train)).get("categories")}
+        document = {**document, "categories": load(spec.locate(spec.data.train)).get("categories")}
     return _objects(document, name, place, rows.ids, images, classes)
 
 
@@ -90,7 +100,7 @@ def _objects(
     marks = [Marks() for _ in identifiers]
     reading = Reading(list(marks), sizes=[_size(image) for image in images], vocabulary=classes)
     categories = _categories(document, name)
-    for number, annotation in enumerate(_list(document, "annotations", name), 1):
+    for number, annotation in enumerate(entries(document, "annotations", name), 1):
         if not isinstance(annotation, dict):
             raise ProjectError(f"{name}: annotation number {number} is no object with keys, but {annotation!r:.60}.")
         source = f"{name} annotation {annotation.get('id', f'number {number}')}"
@@ -131,13 +141,24 @@ def _box(annotation: dict[str, Any]) -> list[float] | str:
         return "no bbox, and its polygons are not lists of numbers"
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> Any:
+    """Whatever a JSON file holds, in UTF-8, UTF-16 or cp949. Raises ProjectError: it cannot be read, or is no JSON."""
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise ProjectError(f"could not read {path}: {error.strerror or error}.") from error
-    except ValueError as error:  # of the decoder as of the parser
+    try:
+        try:
+            return json.loads(content)
+        except UnicodeDecodeError:
+            return json.loads(content.decode("cp949"))
+    except (ValueError, RecursionError) as error:  # of the decoder as of the parser
         raise ProjectError(f"{path} is not JSON ({error}). It may be cut off: fetch it again.") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A COCO document. Raises ProjectError: it is no JSON, or a list alone."""
+    document = load_json(path)
     if not isinstance(document, dict):
         raise ProjectError(
             f"{path} is a {type(document).__name__}, and COCO JSON has keys: images, annotations, categories. "
@@ -146,15 +167,17 @@ def _load(path: Path) -> dict[str, Any]:
     return document
 
 
-def _list(document: dict[str, Any], key: str, name: str) -> list[Any]:
+def entries(document: dict[str, Any], key: str, name: str) -> list[Any]:
+    """A list of the document; [] where it has none. Raises ProjectError: it is no list."""
     values = document.get(key) or []
     if not isinstance(values, list):
         raise ProjectError(f"{name}: `{key}` is a {type(values).__name__}, expected a list.")
     return values
 
 
-def _images(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    images = _list(document, "images", name)
+def listed_images(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The images of a document, each with an `id` of its own and a `file_name`. Raises ProjectError: there is none."""
+    images = entries(document, "images", name)
     if not images:
         raise ProjectError(f"{name} lists no images. Its keys: {', '.join(map(str, document)) or 'none'}.")
     seen: set[str] = set()
@@ -168,7 +191,7 @@ def _images(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return images
 
 
-def _ids(spec: Competition, images: Iterable[dict[str, Any]]) -> list[str]:
+def image_ids(spec: Competition, images: Iterable[dict[str, Any]]) -> list[str]:
     """As `data.id` says: the number, the file's name as it is written, or that without folder and suffix."""
     if spec.data.id == "id":
         return [str(image["id"]) for image in images]
@@ -181,7 +204,7 @@ def _ids(spec: Competition, images: Iterable[dict[str, Any]]) -> list[str]:
 def _categories(document: dict[str, Any], name: str) -> dict[int, str]:
     """id → name, in the order of the ids."""
     found: dict[int, str] = {}
-    for number, category in enumerate(_list(document, "categories", name), 1):
+    for number, category in enumerate(entries(document, "categories", name), 1):
         key = _number(category.get("id")) if isinstance(category, dict) else None
         if key is None or not str(category.get("name", "")).strip():
             raise ProjectError(f"{name}: category number {number} needs an `id` (a number) and a `name`.")
