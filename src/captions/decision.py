@@ -70,6 +70,9 @@ class CaptionDecision:
 
         candidates: of each image, best first; may be empty. scores, image_scores: parallel to them, None where unknown.
         frequencies: document frequencies of the training captions, for metrics that weigh n-grams.
+
+        Raises:
+            ProjectError: a consensus under such a metric without frequencies.
         """
         asks = self.weights["consensus"] > 0
         metric = None
@@ -77,6 +80,11 @@ class CaptionDecision:
             from src.metrics.caption.measure import parse_caption_metric
 
             metric = parse_caption_metric(self.metric)
+            if frequencies is None and any(name.startswith("cider") for name in metric.parts):
+                raise ProjectError(
+                    f"the consensus under {self.metric} weighs n-grams by their frequency in the training captions, "
+                    "and none is given. The folder of the run should hold frequencies.json.gz; train again if not."
+                )
         soundness = Soundness.from_dict(self.soundness)
         evidence = evidence_of(
             candidates, scores, image_scores, soundness=soundness, metric=metric, frequencies=frequencies
@@ -125,7 +133,8 @@ def decide(
     """The decision that scores best on OOF rows under cross-validation.
 
     references: of each image, empty or None where unknown. training: the captions of each training image.
-    metric: a CaptionMetric. how: "auto" is what follows; "first" and "consensus" (of equal votes) fix the choice.
+    metric: a CaptionMetric. frequencies: of `training` where None.
+    how: "auto" is what follows; "first" and "consensus" (of equal votes) fix the choice.
     runs: how many models the candidates come from.
 
     Candidates: the first one, equal-vote consensus, and a weighted sum of model score, consensus and image score are
@@ -150,8 +159,12 @@ def decide(
     if how not in CHOICES:
         raise ProjectError(f"choice={how!r} is not known.{nearest(str(how), CHOICES)} Known: {', '.join(CHOICES)}.")
     flat = [text for texts in training for text in texts]
+    if frequencies is None and flat:
+        from src.metrics.caption.measure import Frequencies
+
+        frequencies = Frequencies.of(training, metric.tokenizer)
     soundness = Soundness.of(flat)
-    fallback, how = _fallback(candidates, training, soundness, metric, frequencies, seed)
+    fallback, found_by = _fallback(candidates, training, soundness, metric, frequencies, seed)
     shared = {"metric": metric.name, "fallback": fallback, "soundness": soundness.to_dict()}
     usual = majority(flat)
     rows = [row for row, texts in enumerate(references if references is not None else ()) if texts]
@@ -162,7 +175,7 @@ def decide(
         weights = CONSENSUS_ALONE if choice == "consensus" else MODEL_ALONE
         edits = majority(flat, share=CLEAR_MAJORITY).to_dict()
         return CaptionDecision(
-            weights=dict(weights), edits=edits, summary={**summary, "fallback": how, "reason": few}, **shared
+            weights=dict(weights), edits=edits, summary={**summary, "fallback": found_by, "reason": few}, **shared
         )
     known = [list(candidates[row]) for row in rows]
     evidence = evidence_of(
@@ -188,7 +201,7 @@ def decide(
         temperature=tuned.temperature,
         scales=tuned.scales,
         edits=kept.to_dict(),
-        summary={**summary, "edits": found, "fallback": how},
+        summary={**summary, "edits": found, "fallback": found_by},
         **shared,
     )
 

@@ -33,10 +33,11 @@ def problems_of(
     empty: no visible character. punctuation: no letter and no digit (", , ,"). digits: no letter.
     unknown: a token that decoding should have removed (<unk>, [UNK], ▁, ##ing), a replacement character.
     jamo: a letter of Hangul outside a syllable, unless it names a shape (ㄱ자).
-    repeated: a word three times in a row, two words three times, more words twice; a sentence twice; three words
-        that stand three times anywhere; few different words in a long text; syllables repeated without spaces.
+    repeated: a word three times in a row, two words two and a half times, more words twice; a sentence twice; three
+        words that stand three times anywhere; few different words in a long text; syllables repeated without spaces.
     latin: Latin words left over in Korean text; abbreviations (TV, BMX), words of one or two letters, the words of
-        `known` and a name or two with a capital letter after Hangul are allowed. foreign: letters of other alphabets.
+        `known` and two names with a capital letter, one of them before all Hangul, are allowed.
+    foreign: letters of other alphabets.
     cut: the text ends in an opening bracket, a comma, a dash or the object particle 를.
     long: more than `longest` characters.
 
@@ -86,12 +87,12 @@ def _is_repeated(text: str) -> bool:
     if len(set(sentences)) < len(sentences):
         return True
     words = _words(text)
-    if _in_a_row(words, 1) >= 3 or _in_a_row(words, 2) >= 3:
+    if _again(words, 1) >= 2 or _again(words, 2) >= 3:
         return True
-    if any(_in_a_row(words, period) >= 2 for period in range(4, len(words) // 2 + 1)):
+    if any(_again(words, period) >= period for period in range(4, len(words) // 2 + 1)):
         return True
     content = [word for word in words if word not in _FUNCTION_WORDS]  # "one brown and one brown and white" is sound
-    if _in_a_row(words, 3) >= 2 and _in_a_row(content, 3) >= 2:
+    if _again(words, 3) >= 3 and _again(content, 3) >= 3:
         return True
     triples = Counter(zip(words, words[1:], words[2:], strict=False))
     if triples and max(triples.values()) >= 3:
@@ -104,13 +105,13 @@ def _words(text: str) -> list[str]:
     return [word for word in stripped if word]
 
 
-def _in_a_row(words: list[str], period: int) -> int:
-    """How often `period` words stand directly one after another, at most."""
-    same = longest = 0
+def _again(words: list[str], period: int) -> int:
+    """The longest run of words that each equal the word `period` places before."""
+    run = longest = 0
     for earlier, later in zip(words, words[period:], strict=False):
-        same = same + 1 if earlier == later else 0
-        longest = max(longest, same)
-    return longest // period + 1 if len(words) >= period else 0
+        run = run + 1 if earlier == later else 0
+        longest = max(longest, run)
+    return longest
 
 
 def _has_latin_left(text: str, known: Collection[str]) -> bool:
@@ -121,14 +122,9 @@ def _has_latin_left(text: str, known: Collection[str]) -> bool:
         return False
     if hangul is None:
         return True
-    names = 0
-    for word, start in words:
-        if len(word) <= 2 or (word.isupper() and len(word) <= 6):
-            continue
-        if word.islower() or start < hangul.start():
-            return True
-        names += 1
-    return names > 2
+    left = [(word, start) for word, start in words if len(word) > 2 and not (word.isupper() and len(word) <= 6)]
+    leading = sum(start < hangul.start() for _, start in left)
+    return any(word.islower() for word, _ in left) or leading > 1 or len(left) > 2
 
 
 def _foreign(letters: list[str]) -> int:
