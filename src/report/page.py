@@ -76,6 +76,8 @@ def _page_of(task: str) -> tuple[str, Callable[..., dict[str, Any]]]:
     """The template of a task's page and the function that fills it."""
     if task == "detection":
         from src.report.detection import page
+    elif task == "caption":
+        from src.report.caption import page
     else:
         from src.report.anomaly import page
     return page.TEMPLATE, page.contents

@@ -37,6 +37,18 @@ METRIC_NAMES = {
     "count_mae": "Count error, mean absolute",
     "count_rmse": "Count error, root mean square",
     "count_rmse_columns": "Count RMSE, mean over classes",
+    "cider_d": "CIDEr-D",
+    "cider": "CIDEr",
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "chrf": "chrF",
+    "exact_match": "Exact match",
     "images": "Images",
 }
 

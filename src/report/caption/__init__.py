@@ -1,0 +1,1 @@
+"""The report of a caption run, and an album of captioned pictures."""
