@@ -204,7 +204,9 @@ class CaptionFlow(Flow):
                 manifest[manifest["split"] == "train"],
             )
             frame = pooled(test, weights=weights, spreads=spreads)
-            decision = tuned(blended, metric=metric, training=training, frequencies=frequencies, how=method or "auto")
+            decision = tuned(
+                blended, metric=metric, training=training, frequencies=frequencies, how=method or "auto", runs=len(runs)
+            )
             figures = panel(blended, decision, metric=metric, frequencies=frequencies)
             value = {**figures, **_honest(decision)}["metric"]
         texts = [chosen.text for chosen in choose(frame, decision, frequencies)]

@@ -51,9 +51,12 @@ def choose(frame: pd.DataFrame, decision: CaptionDecision, frequencies: Frequenc
 
 def tuned(
     rows: Judged, *, metric: CaptionMetric, training: Sequence[Sequence[str]], frequencies: Frequencies, how: str,
-    seed: int = 0,
+    seed: int = 0, runs: int = 1,
 ) -> CaptionDecision:  # fmt: skip
-    """The decision by `how`: "auto" is tuned on the rows, "first" and "consensus" are what they say."""
+    """The decision by `how`: "auto" is tuned on the rows, "first" and "consensus" are what they say.
+
+    `runs`: how many models the candidates come from.
+    """
     known = rows.known()
     return decide(
         *columns_of(known.frame),
@@ -63,6 +66,7 @@ def tuned(
         frequencies=frequencies,
         seed=seed,
         how=how,
+        runs=runs,
     )
 
 
