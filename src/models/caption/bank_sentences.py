@@ -79,8 +79,8 @@ def fill_bank(
             sentence = fill(template, korean)
             if prompt is not None and not english:
                 raise ProjectError(
-                    f"model.names: the lexicon has no English term for {korean!r}, which model.prompt needs. Use another "
-                    "name, or an image-text model that reads Korean with model.prompt=null."
+                    f"model.names: the lexicon has no English term for {korean!r}, which model.prompt needs. Use "
+                    "another name, or an image-text model that reads Korean with model.prompt=null."
                 )
             rows[sentence, sentence if prompt is None else prompt.replace("{}", english)] = None
     return [sentence for sentence, _ in rows], [read for _, read in rows]

@@ -42,9 +42,9 @@ class CaptionBank(SizedByCheckpoint):
         sentences, readings: what a fixed bank holds and what is read in its place; None when rebuilding, as the state
             dict has them.
 
-    Attributes: kind, "memory" with the training captions, else "gradient" (there is nothing to collect); zero_shot,
-    False with the training captions; report, the LoadReport of the checkpoint or None.
-    Raises ProjectError for unprepared or unfit options, a training set without captions, and when asked before `finish`.
+    Attributes: zero_shot, False with the training captions, else True: then `collect` and `finish` are not needed;
+    report, the LoadReport of the checkpoint or None.
+    Raises ProjectError for unprepared or unfit options, a training set without captions, when asked before `finish`.
     """
 
     zero_shot = True  # of the class: an untrained image-text model would answer noise, so none is taken unasked
@@ -77,7 +77,6 @@ class CaptionBank(SizedByCheckpoint):
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.bank, self.most, self.seed = bank, most, seed
         self.zero_shot = bank != TRAINING
-        self.kind = "gradient" if self.zero_shot else "memory"
         self.encoder = ImageTextEncoder(config=config, files=files, weights=weights)
         self.report = self.encoder.report
         self.sentences, self.readings = TextMemory(sentences or ()), TextMemory(readings or ())
