@@ -226,7 +226,7 @@ def as_sentence(text: str) -> str:
 
     BLIP's large checkpoint is known to write "arafed" where an article belongs: it becomes "a".
     """
-    text = re.sub(r"\b(?:an?\s+)?araf(?:f?ed|fe)\b", "a", " ".join(text.split()), flags=re.IGNORECASE)
+    text = re.sub(r"\b(?:an?\s+)?araff?ed\b", "a", " ".join(text.split()), flags=re.IGNORECASE)
     text = text.strip()
     if text and text[-1].isalnum():
         text += "."
