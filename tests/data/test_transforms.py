@@ -95,7 +95,7 @@ def test_normalize_refuses_what_is_no_uint8_batch(images):
 def test_pipelines_are_shipped():
     names = [path.stem for path in SHIPPED]
     detection = ["detection", "detection_light", "detection_strong", "detection_topdown"]
-    assert names == [*detection, "industrial", "light", "none", "strong"]
+    assert names == ["caption", "caption_light", *detection, "industrial", "light", "none", "strong"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -114,7 +114,7 @@ def test_shipped_pipelines(path):
         changed += int((out["image"] != image).any())
     assert changed >= 15
     names = " ".join(str(entry) for entry in config["transforms"])
-    assert ("RandomResizedCrop" in names) == (path.stem in ("light", "strong"))
+    assert ("RandomResizedCrop" in names) == (path.stem in ("caption", "caption_light", "light", "strong"))
 
 
 def test_mask_moves_with_the_image():
