@@ -70,7 +70,7 @@ def test_checkpoint_rebuilds_itself_and_infers_alike(finished: tuple[Path, Path]
 
 def test_inference_decodes_otherwise_on_request(finished: tuple[Path, Path], tmp_path: Path) -> None:
     run = run_of(finished[1], "a")
-    out = infer(compose("infer", f"run='{run}'", f"out='{tmp_path}'", "decoding.method=greedy"))
+    out = infer(compose("infer", f"run='{run}'", f"out='{tmp_path}'", "decoding.candidates=1"))
     assert all(len(texts) == 1 for texts in read_predictions(out / "predictions.parquet", "caption")["candidates"])
     with pytest.raises(ProjectError, match="decoding.method"):
         infer(compose("infer", f"run='{run}'", f"out='{tmp_path / 'b'}'", "decoding.method=beem"))
@@ -156,9 +156,7 @@ def test_start_from_takes_over_what_fits(finished: tuple[Path, Path], capsys: py
         ("retry.method=bim", "decoding.method='bim'"),
     ],
 )
-def test_wrong_options_are_refused_before_training(
-    finished: tuple[Path, Path], override: str, says: str
-) -> None:
+def test_wrong_options_are_refused_before_training(finished: tuple[Path, Path], override: str, says: str) -> None:
     root, outputs = finished
     with pytest.raises(ProjectError, match=says.replace("(", r"\(")):
         train(compose("train", *on_captions(root, outputs), *TINY_CAPTIONER, "run=wrong", override))

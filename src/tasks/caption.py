@@ -65,8 +65,7 @@ class CaptionTask(pl.LightningModule):
         self.save_hyperparameters(ignore=["initial", "scorer_initial"])
         self.network = build_network(network, initial=initial)
         self.preprocess = PreprocessSpec.from_dict(preprocess)
-        self.decoding = Decoding.from_dict(decoding)
-        self.retry = None if retry is None else Decoding.from_dict({**decoding, **retry})
+        self._set_decoding(decoding)
         self.kind: str = self.network.kind
         self.zero_shot: bool = self.network.zero_shot
         self.automatic_optimization = self.kind == "gradient"
@@ -192,7 +191,12 @@ class CaptionTask(pl.LightningModule):
 
     def decode_otherwise(self, changes: dict[str, Any]) -> None:
         """Decode by other options than those that the checkpoint holds."""
-        self.decoding = Decoding.from_dict({**self.decoding.to_dict(), **changes})
+        self._set_decoding({**self.decoding.to_dict(), **changes})
+
+    def _set_decoding(self, options: dict[str, Any]) -> None:
+        retry = self.hparams["retry"]
+        self.decoding = Decoding.from_dict(options)
+        self.retry = None if retry is None else Decoding.from_dict({**options, **retry})
 
     @property
     def loaded_weights(self) -> list[Any]:
