@@ -230,11 +230,9 @@ def _captions(data: Section, root: Path, layout: str, identifier: str) -> Captio
         section.fail("columns", f"'{twice}' is named twice. Name each once.")
     file = relative(section, "file", root, REQUIRED) if section.given("file") else None
     separator = section.optional_text("separator")
-    if separator is not None and not separator.strip():
-        section.fail("separator", "blanks are between words too. Name the sign between two captions, such as '|'.")
-    return CaptionTable(
-        file=file, id=_id_column(section, file, identifier), columns=columns, separator=separator
-    )
+    if separator is not None and not separator.strip(" "):
+        section.fail("separator", "spaces are between words too. Name the sign between two captions, such as '|'.")
+    return CaptionTable(file=file, id=_id_column(section, file, identifier), columns=columns, separator=separator)
 
 
 def _id_column(section: Section, file: str | None, identifier: str | None) -> str:

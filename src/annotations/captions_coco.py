@@ -6,7 +6,7 @@ from typing import Any
 
 from src.annotations.box_tables import table_name
 from src.annotations.captions_reading import CaptionReading, add_value
-from src.annotations.coco import entries, image_ids, image_rows, listed_images, load, load_json
+from src.annotations.coco import entries, image_ids, image_rows, listed_images, load_json
 from src.competition import Competition
 from src.errors import ProjectError, nearest
 from src.layouts import Rows
@@ -65,7 +65,10 @@ def read_solution(spec: Competition, rows: Rows) -> CaptionReading:
 def _split(spec: Competition, split: str) -> tuple[Rows, dict[str, str], dict[str, Any]]:
     """The images of a split, their ids by the numbers that the file gives them, and the file's content."""
     name = spec.data.train if split == "train" else spec.data.test
-    document = load(spec.locate(name))
+    document = load_json(spec.locate(name))
+    if not isinstance(document, dict):
+        problem = f"{name} is a {type(document).__name__}, and COCO captions have the keys images and annotations."
+        raise spec.error(f"data.{split}", f"{problem} A list of records is read by data.layout: jsonl.")
     images = listed_images(document, name)
     rows = image_rows(spec, split, images, name)
     return rows, {str(image["id"]): row for image, row in zip(images, rows.ids, strict=True)}, document

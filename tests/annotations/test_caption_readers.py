@@ -88,6 +88,8 @@ def test_several_rows_an_image(make: Callable, tables: Callable, tmp_path: Path)
 
 
 def test_columns_and_cells_of_several_captions(make: Callable, tables: Callable) -> None:
+    tables('id,a\n007,"하나\n둘"\n8,셋\n')
+    assert captions(read_manifest(make("csv", captions={"columns": ["a"], "separator": "\n"})))["007"] == ["하나", "둘"]
     tables("id,a,b\n007,하나|둘,셋\n8,넷||,\n")
     spec = make("csv", captions={"columns": ["a", "b"], "separator": "|"})
     manifest = read_manifest(spec)
@@ -191,7 +193,7 @@ MISTAKES = [
     ({"captions": None}, r"data\.captions: expected keys with values, found nothing"),
     ({"captions": {}}, r"data\.captions\.columns: not given\. As in captions: \{columns: \[caption\]\}"),
     ({"captions": {"columns": ["caption", "caption"]}}, r"data\.captions\.columns: 'caption' is named twice"),
-    ({"captions": {"columns": ["caption"], "separator": " "}}, r"data\.captions\.separator: blanks are between words"),
+    ({"captions": {"columns": ["caption"], "separator": " "}}, r"data\.captions\.separator: spaces are between"),
     ({"captions": {"columns": ["caption"], "seperator": "|"}}, r"data\.captions\.seperator: .*mean 'separator'"),
     ({"captions": {"columns": ["caption"], "id": "x"}}, r"data\.captions\.id: the train table has data\.id"),
     ({"captions": {"columns": ["c"], "file": "caption.csv"}}, r"data\.captions\.file: .*caption\.csv does not exist"),
@@ -353,6 +355,9 @@ def test_mistakes_in_coco(make: Callable, coco: Callable, write: Callable) -> No
         read_manifest(make("coco"))
     coco([said(7, "개", 1)], images={7: "a.png", 8: "x.png"})
     with pytest.raises(ProjectError, match=r"1 of 2 image files are missing .*train\.json image 8 'x\.png'"):
+        read_manifest(make("coco"))
+    write("train.json", "[]")
+    with pytest.raises(ProjectError, match=r"data\.train: train\.json is a list, .* read by data\.layout: jsonl"):
         read_manifest(make("coco"))
     write("train.json", '{"images": [')
     with pytest.raises(ProjectError, match=r"train\.json is not JSON .*fetch it again"):
