@@ -72,46 +72,52 @@ def caveats(
 
 
 def _of_captions(scored: CaptionSet, words: Words | None) -> list[str]:
-    """One sentence for many images, copies, lengths and speech levels unlike the references'."""
+    """What is odd about the captions of one set, whatever they score."""
     found = []
+    if words is not None:
+        found += _of_words(scored.title, words)
     fallback = sum(each.state == "fallback" for each in scored.chosen)
     if fallback:
         found.append(
             f"{scored.title}: {wording.count(fallback, 'image')} of {len(scored.chosen):,} got the fallback sentence, "
             "as no candidate could stand."
         )
-    if words is None:
-        return found
+    return found
+
+
+def _of_words(title: str, words: Words) -> list[str]:
+    """One sentence for many images, copies, lengths and speech levels unlike the references'."""
+    found = []
     n = len(words.captions.texts)
     text, count = next(iter(words.captions.repeated), ("", 0))
     if n > 1 and count == n:
         found.append(
-            f"{scored.title}: every image has the same caption, “{_short(text)}”. It says nothing of the picture."
+            f"{title}: every image has the same caption, “{_short(text)}”. It says nothing of the picture."
         )
     elif n >= 10 and count >= max(3, COLLAPSED * n):
         found.append(
-            f"{scored.title}: one sentence stands for {count:,} of {n:,} images (“{_short(text)}”). The model falls "
+            f"{title}: one sentence stands for {count:,} of {n:,} images (“{_short(text)}”). The model falls "
             "back on what fits most pictures: train longer, or with a stronger encoder."
         )
     if n >= 10 and words.copied >= MANY_COPIED and words.copied > 2 * words.others_copied:
         found.append(
-            f"{scored.title}: {wording.percent(round(words.copied * n), n)} of the captions are a caption of another "
+            f"{title}: {wording.percent(round(words.copied * n), n)} of the captions are a caption of another "
             "training image, word for word. That is what a nearest neighbour does; a model that writes has learned "
             "sentences by heart."
         )
     mean, other = float(words.captions.lengths.mean()), float(words.others.lengths.mean())
     if n >= 10 and other and not 0.75 <= mean / other <= 1.33:
         found.append(
-            f"{scored.title}: captions have {mean:.1f} words on average, "
-            f"{words.others.title[0].lower()}{words.others.title[1:]} {other:.1f}. BLEU and CIDEr-D punish that: "
+            f"{title}: captions have {mean:.1f} tokens on average, "
+            f"“{words.others.title}” {other:.1f}. BLEU and CIDEr-D punish that: "
             "change decoding.length_penalty, or decoding.min_tokens and max_tokens."
         )
     levels = [entry for entry in words.registers if entry[0] in REGISTERS]
     usual = max(levels, key=lambda entry: entry[2], default=None)
     if n >= 10 and usual is not None and usual[2] > 0.5 and usual[1] < usual[2] - 0.25:
         found.append(
-            f"{scored.title}: {100 * usual[2]:.0f}% of the references end in {REGISTER_NAMES[usual[0]]}, and "
-            f"{100 * usual[1]:.0f}% of the captions do."
+            f"{title}: {100 * usual[2]:.0f}% of what the captions are held against ends in {REGISTER_NAMES[usual[0]]}, "
+            f"and {100 * usual[1]:.0f}% of the captions do."
         )
     return found
 

@@ -9,10 +9,10 @@ from src.report.charts import LIGHT, SIZE, canvas, dress, legend
 BINS = 24
 
 
-def draw_lengths(captions: np.ndarray, others: np.ndarray, *, other: str) -> Any:
-    """Matplotlib figure of the share of sentences by their number of words: captions as bars, `other` as a line."""
+def draw_lengths(captions: np.ndarray, others: np.ndarray, *, other: str, unit: str) -> Any:
+    """Matplotlib figure of the share of sentences by their number of tokens: captions as bars, `other` as a line."""
     figure, axes = canvas("", "")
-    _lengths(axes, captions, others, other)
+    _lengths(axes, captions, others, other, unit)
     return figure
 
 
@@ -23,23 +23,25 @@ def draw_values(values: np.ndarray, *, name: str) -> Any:
     return figure
 
 
-def draw_both(captions: np.ndarray, others: np.ndarray, other: str, values: np.ndarray, name: str) -> Any:
+def draw_both(
+    captions: np.ndarray, others: np.ndarray, values: np.ndarray, *, other: str, unit: str, name: str
+) -> Any:
     """Lengths and values side by side, for loggers; lengths alone where no value is known."""
     from matplotlib.figure import Figure
 
     columns = 2 if len(values) else 1
     figure = Figure(figsize=(columns * SIZE[0], SIZE[1]), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
-    _lengths(axes[0], captions, others, other)
+    _lengths(axes[0], captions, others, other, unit)
     if len(values):
         _values(axes[1], values, name)
     return figure
 
 
-def _lengths(axes: Any, captions: np.ndarray, others: np.ndarray, other: str) -> None:
+def _lengths(axes: Any, captions: np.ndarray, others: np.ndarray, other: str, unit: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    dress(axes, "Words in a sentence", "Sentences, %")
+    dress(axes, f"{unit.capitalize()} in a sentence", "Sentences, %")
     # a few sentences that never end would press all others into one bar
     top = int(max(np.quantile(captions, 0.995), np.quantile(others, 0.995), 3)) + 1
     width = max(1, -(-(top + 1) // 40))

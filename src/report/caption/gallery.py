@@ -63,7 +63,8 @@ def choose(scored: CaptionSet, skip: set[str], *, metric: Any, name: str, seed: 
         # of so few that the halves would meet, an image is either bad or good
         plans.append(("Worst captions", f"The lowest {name} against the references.", order[: -(-len(order) // 2)]))
         plans.append(("Best captions", f"The highest {name} against the references.", order[::-1][: len(order) // 2]))
-        plans += _reranked(scored, [i for i in judged if scored.chosen[i].index > 0], metric)
+        moved = [i for i in judged if scored.chosen[i].state == "kept" and scored.chosen[i].index > 0]
+        plans += _reranked(scored, moved, metric)
     else:
         unsure = sorted((i for i in usable if scored.scores[i]), key=lambda i: (max(scored.scores[i]), i))
         plans.append(("Least sure", "The lowest scores that the model gave its own captions.", unsure))
@@ -116,8 +117,8 @@ def card_view(card: Card, uri: str | None, metric: Any) -> dict[str, Any]:
     rows = [
         {
             "text": text,
-            "score": wording.score(score),
-            "image": wording.score(image) if image is not None else None,
+            "score": _score(score),
+            "image": _score(image),
             "value": _value(value),
             "chosen": at == chosen.index,
         }
@@ -140,6 +141,10 @@ def card_view(card: Card, uri: str | None, metric: Any) -> dict[str, Any]:
         "candidates": rows,
         "flags": scored.flags[index],
     }
+
+
+def _score(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}".replace("-", "−")
 
 
 def _value(value: float) -> str | None:

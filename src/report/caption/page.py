@@ -69,13 +69,13 @@ def contents(
         "gallery": _gallery(folder, sets, broken, metric),
         "table": summary.metric_table(metrics, metric),
         "signature": (metrics.get("oof") or metrics.get("graded") or {}).get("signature"),
-        "facts": _facts(training, counted),
+        "facts": _facts(training),
         "reports": reports[:MAX_REPORTS],
         "n_reports": len(reports),
     }
 
 
-def _facts(training: Sequence[tuple[str, Sequence[str]]], counted: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(training: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[str, str]]:
     known = [texts for _, texts in training if texts]
     facts = [("captions", f"{sum(map(len, known)):,} of {len(known):,} images")]
     if len(known) < len(training):
@@ -89,14 +89,16 @@ def _sentences(folder: Path, counted: Sequence[words.Words], metric: Any) -> lis
     if not counted:
         path.unlink(missing_ok=True)
         return []
-    title = summary.metric_title(metric)
+    title, unit = summary.metric_title(metric), summary.UNITS.get(metric.tokenizer, "tokens")
     views = []
     for each in counted:
         captions, others, other = each.captions.lengths, each.others.lengths, each.others.title
         key, values = each.scored.key, each.scored.values[np.isfinite(each.scored.values)]
         if not views:
-            charts.save_png(figures.draw_both(captions, others, other, values, title), path)
-        drawn = [("Length of the sentences", "lengths", figures.draw_lengths(captions, others, other=other))]
+            figure = figures.draw_both(captions, others, values, other=other, unit=unit, name=title)
+            charts.save_png(figure, path)
+        lengths = figures.draw_lengths(captions, others, other=other, unit=unit)
+        drawn = [("Length of the sentences", "lengths", lengths)]
         if len(values):
             drawn.append((f"{title} of each image", "values", figures.draw_values(values, name=title)))
         views.append(
@@ -107,11 +109,12 @@ def _sentences(folder: Path, counted: Sequence[words.Words], metric: Any) -> lis
                     {"title": name, "svg": charts.themed_svg(figure, f"{key}-{part}", name)}
                     for name, part, figure in drawn
                 ],
-                "table": words.table(each),
+                "unit": unit,
+                "table": words.table(each, unit),
                 "repeated": words.repeated(each),
                 "n": len(each.captions.texts),
                 "n_repeated": len(each.captions.repeated),
-                "unequal": words.unequal(each),
+                "unequal": words.unequal(each) if metric.tokenizer != "char" else {},
                 "registers": words.registers(each),
             }
         )

@@ -10,7 +10,8 @@ from src.report import wording
 from src.report.caption.evidence import CaptionSet
 from src.report.scoreboard import read_graded, read_main, strip
 
-TOKENS = {"char": "characters", "word": "words", "mecab": "mecab morphemes"}  # the usual morphemes go without saying
+UNITS = {"morpheme": "morphemes", "char": "characters", "word": "words", "mecab": "morphemes"}
+TOKENS = {"char": "characters", "word": "words", "mecab": "mecab morphemes"}  # kiwi's morphemes go without saying
 PROBLEMS = {
     "empty": "empty",
     "punctuation": "punctuation alone",
@@ -111,7 +112,8 @@ def metric_table(metrics: dict[str, Any], metric: Any) -> dict[str, Any]:
         if key in known:
             title = f"{metric_title(metric)}: {name[0].lower()}{name[1:]}"
             rows.append({"name": title, "main": False, "cells": [_cell(p, key, key) for _, p in panels]})
-    for key, name in (("mean", "Words in a caption"), ("references", "Words in a reference")):
+    unit = UNITS.get(metric.tokenizer, "tokens").capitalize()
+    for key, name in (("mean", f"{unit} in a caption"), ("references", f"{unit} in a reference")):
         values = [(p.get("length") or {}).get(key) for _, p in panels]
         if any(map(wording.is_number, values)):
             cells = [f"{value:.1f}" if wording.is_number(value) else "–" for value in values]
@@ -134,7 +136,7 @@ def decisions(metrics: dict[str, Any], decision: CaptionDecision | None, metric:
     edits = [
         {
             "name": EDITS.get(name, name),
-            "to": str(entry.get("to")),
+            "to": "yes" if entry.get("to") is True else str(entry.get("to")),
             "changed": entry.get("changed"),
             "before": wording.metric_value(entry.get("before")),
             "after": wording.metric_value(entry.get("cv", entry.get("value"))),

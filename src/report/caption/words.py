@@ -101,18 +101,18 @@ def words_of(scored: CaptionSet, training: Sequence[tuple[str, Sequence[str]]], 
     )
 
 
-def table(words: Words) -> list[tuple[str, list[str]]]:
-    """Rows of (name, [of the captions, of what they are held against]) as text."""
+def table(words: Words, unit: str) -> list[tuple[str, list[str]]]:
+    """Rows of (name, [of the captions, of what they are held against]) as text; `unit`: what the tokens are."""
     pair = (words.captions, words.others)
     n = [len(each.texts) for each in pair]
     copied = (words.copied, words.others_copied)
     return [
         ("sentences", [f"{each:,}" for each in n]),
-        ("words in a sentence, mean", [f"{each.lengths.mean():.1f}" for each in pair]),
-        ("different words", [f"{len(each.vocabulary):,}" for each in pair]),
+        (f"{unit} in a sentence, mean", [f"{each.lengths.mean():.1f}" for each in pair]),
+        (f"different {unit}", [f"{len(each.vocabulary):,}" for each in pair]),
         ("different sentences", [wording.percent(len(set(each.texts)), m) for each, m in zip(pair, n, strict=True)]),
         (
-            "a caption of another training image",
+            "word for word a caption of another training image",
             [wording.percent(round(share * m), m) for share, m in zip(copied, n, strict=True)],
         ),
     ]
@@ -139,7 +139,7 @@ def unequal(words: Words) -> dict[str, list[dict[str, Any]]]:
         a, b = mine[word] / n, theirs[word] / m
         pooled = (mine[word] + theirs[word]) / (n + m)
         spread = np.sqrt(max(pooled * (1 - pooled) * (1 / n + 1 / m), 1e-12))
-        if abs(a - b) / spread > 3 and any(letter.isalnum() for letter in word):
+        if abs(a - b) / spread > 3 and all(letter.isalnum() and not _is_jamo(letter) for letter in word):
             found.append((a - b, word, a, b))
     found.sort(key=lambda item: (-abs(item[0]), item[1]))
 
@@ -148,6 +148,11 @@ def unequal(words: Words) -> dict[str, list[dict[str, Any]]]:
         return [{"word": word, "captions": f"{100 * a:.0f}%", "others": f"{100 * b:.0f}%"} for _, word, a, b in chosen]
 
     return {"rare": view(-1), "often": view(1)}
+
+
+def _is_jamo(letter: str) -> bool:
+    """Parts of syllables, as endings such as ᆫ다 begin with: no word that a reader would look for."""
+    return "\u1100" <= letter <= "\u11ff" or "\u3131" <= letter <= "\u318e"
 
 
 def registers(words: Words) -> list[dict[str, str]]:
