@@ -174,20 +174,20 @@ def _run_folds(job: Job, fold_of: pd.Series, task: Any) -> list[dict[str, str]]:
     from src.data.transforms import build_augmentation
     from src.fold_run import FoldRun, epochs_of
 
-    config, settings = job.config, job.config["data"]
+    config, settings, flow = job.config, job.config["data"], flow_of(job.config["task"])
     data = DataModule(
         job.manifest,
         fold_of,
         job.folds[0],
         task.preprocess,
-        augment=build_augmentation(config["augment"], task.preprocess),
+        augment=build_augmentation(flow.augment(config, task), task.preprocess),
         batch_size=settings["batch_size"],
         num_workers=settings["num_workers"],
         seed=config["seed"],
         cache=settings["cache"],
         cache_dir=in_repository(config["outputs"]) / ".cache",
         verify=settings["verify"],
-        **flow_of(config["task"]).data_arguments(config, task, epochs=epochs_of(config, task)),
+        **flow.data_arguments(config, task, epochs=epochs_of(config, task)),
     )
     with job.clock.phase("read images"):
         data.setup()

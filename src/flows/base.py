@@ -59,6 +59,10 @@ class Flow(ABC):
     def data_arguments(self, config: dict[str, Any], task: "pl.LightningModule", *, epochs: int) -> dict[str, Any]:
         """What the data module is to be told beyond what all tasks tell it."""
 
+    def augment(self, config: dict[str, Any], task: "pl.LightningModule") -> Any:
+        """The augmentation's configuration, or None for pictures as they are."""
+        return config["augment"]
+
     @abstractmethod
     def monitor_mode(self, metric: "Metric", val_rows: "pd.DataFrame") -> str | None:
         """"max" or "min" of `val/monitor`; None where the held-out rows cannot compare epochs: the last is kept."""

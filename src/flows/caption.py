@@ -84,6 +84,10 @@ class CaptionFlow(Flow):
     def data_arguments(self, config: dict[str, Any], task: Any, *, epochs: int) -> dict[str, Any]:
         return task.samples
 
+    def augment(self, config: dict[str, Any], task: Any) -> Any:
+        """None for networks that keep the training pictures: what they keep are the pictures as they are."""
+        return None if task.kind == "memory" else config["augment"]
+
     def monitor_mode(self, metric: Metric, val_rows: pd.DataFrame) -> str | None:
         return "max" if any(captions for captions in val_rows["captions"]) else None
 

@@ -207,7 +207,8 @@ class CaptionTask(pl.LightningModule):
     @property
     def samples(self) -> dict[str, Any]:
         """What the data module must know to make samples for this task."""
-        return {"targets": "caption", "captions_per_image": self.hparams["captions_per_image"]}
+        each = None if self.kind == "memory" else self.hparams["captions_per_image"]  # a memory keeps all of them
+        return {"targets": "caption", "captions_per_image": each}
 
     def wrap_datamodule(self, datamodule: pl.LightningDataModule) -> pl.LightningDataModule:
         """The data module as this task's loops expect it: ours, as it is."""
