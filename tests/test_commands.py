@@ -39,7 +39,7 @@ def test_documented_options_exist() -> None:
 
     known = {
         key
-        for choices in (["task=anomaly"], ["task=detection"], ["task=detection", "model=yolov8"])
+        for choices in (["task=anomaly"], ["task=detection"], ["task=detection", "model=yolov8"], ["task=caption", "model=llava"])
         for key in flat_keys(compose("train", *choices))
     }
     for readme in READMES:
