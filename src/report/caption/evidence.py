@@ -64,12 +64,14 @@ def read_metric(metrics: dict[str, Any], competition_metric: str) -> Any:
     return parse_caption_metric((metrics.get("metric") or {}).get("name") or competition_metric)
 
 
-def read_frequencies(run: Path) -> Any:
-    """The training captions' document frequencies, None where the run keeps none."""
+def read_frequencies(run: Path, training: Sequence[Sequence[str]], metric: Any) -> Any:
+    """Document frequencies of the training captions: those the run keeps, else counted anew; None without captions."""
     from src.metrics.caption.measure import Frequencies
 
     path = run / FREQUENCIES
-    return Frequencies.from_file(path) if path.is_file() else None
+    if path.is_file():
+        return Frequencies.from_file(path)
+    return Frequencies.of(training, metric.tokenizer) if any(training) else None
 
 
 def caption_sets(

@@ -40,6 +40,11 @@ def contents(
     """
     reports = list(manifest.attrs.get("caption_reports") or [])
     metric, decision = read_metric(metrics, competition.metric), read_decision(metrics)
+    train = manifest[manifest["split"] == "train"]
+    training = [
+        (str(name), list(texts or []))
+        for name, texts in zip(train["id"], train.get("captions", pd.Series([None] * len(train))), strict=True)
+    ]
     sets = caption_sets(
         manifest,
         oof,
@@ -47,14 +52,9 @@ def contents(
         solution,
         decision=decision,
         metric=metric,
-        frequencies=read_frequencies(run),
+        frequencies=read_frequencies(run, [texts for _, texts in training], metric),
         predictions=run / "predictions",
     )
-    train = manifest[manifest["split"] == "train"]
-    training = [
-        (str(name), list(texts or []))
-        for name, texts in zip(train["id"], train.get("captions", pd.Series([None] * len(train))), strict=True)
-    ]
     tokenizer = get_tokenizer(metric.tokenizer)
     counted = {scored.key: words.words_of(scored, training, tokenizer) for scored in sets}
     top = summary.headline(metrics, sets, metric)
