@@ -10,15 +10,14 @@ from src.captions.consensus import medoid
 from src.captions.editing import Edits, majority
 from src.captions.evidence import TERMS, chosen, evidence_of
 from src.captions.soundness import Soundness
-from src.captions.tuning import Truth, tune_edits, tune_weights
+from src.captions.statistics import Statistics
+from src.captions.tuning import CONSENSUS, MODEL, tune_edits, tune_weights
 from src.errors import ProjectError, nearest
 
 CHOICES = ("auto", "first", "consensus")
 LEAST_IMAGES = 20  # with fewer images of known captions, tuning would follow chance
 CLEAR_MAJORITY = 0.8  # of training captions, where no OOF row can say whether an edit helps
 FALLBACK_SAMPLE = 500  # training captions among which the fallback sentence is sought
-MODEL_ALONE = {"model": 1.0, "consensus": 0.0, "image": 0.0}
-CONSENSUS_ALONE = {"model": 0.0, "consensus": 1.0, "image": 0.0}
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def decide(
     summary: "images" (with references), "choice" (first | consensus | weighted), "cross_validated" (value of the
         decision as a whole, not tuned on the images that it is measured on), "first", "consensus", "weighted" (tuned
         and measured on the same images), "weighted_cv", "image" where image scores are known, "oracle" (the best
-        candidate of each image by the sentence metric), "edits" {name: {"to", "changed", "before", "value", "cv",
+        sound candidate of each image by its own value), "edits" {name: {"to", "changed", "before", "value", "cv",
         "kept"}}, "fallback" (how it was found), "reason" where nothing was tuned.
     """
     if how not in CHOICES:
@@ -172,10 +171,10 @@ def decide(
         few = f"{len(rows)} image(s) with known captions, fewer than {LEAST_IMAGES}" if rows else "no known captions"
         choice = how if how != "auto" else "consensus" if runs > 1 else "first"
         summary = {"images": len(rows), "choice": choice, "cross_validated": None}
-        weights = CONSENSUS_ALONE if choice == "consensus" else MODEL_ALONE
+        weights = (CONSENSUS if choice == "consensus" else MODEL).weights
         edits = majority(flat, share=CLEAR_MAJORITY).to_dict()
         return CaptionDecision(
-            weights=dict(weights), edits=edits, summary={**summary, "fallback": found_by, "reason": few}, **shared
+            weights=weights, edits=edits, summary={**summary, "fallback": found_by, "reason": few}, **shared
         )
     known = [list(candidates[row]) for row in rows]
     evidence = evidence_of(
@@ -186,19 +185,26 @@ def decide(
         metric=metric,
         frequencies=frequencies,
     )
-    truth = Truth.of(known, [list(references[row]) for row in rows], metric=metric, fallback=fallback)
-    tuned = tune_weights(evidence, truth, how=how, seed=seed)
-    texts = truth.texts(tuned.places)
+    known_references = [list(references[row]) for row in rows]
+    width = evidence.sound.shape[1]
+    columns = [[texts[at] if at < len(texts) else fallback for texts in known] for at in range(width + 1)]
+    tuned = tune_weights(evidence, Statistics.of(metric, columns, known_references), how=how, seed=seed)
+    texts = [fallback if at < 0 else given[at] for given, at in zip(known, tuned.places, strict=True)]
     kept, found = tune_edits(
-        texts, truth, usual, apply=lambda given, edits: edited_soundly(given, edits, soundness), seed=seed
+        texts,
+        known_references,
+        usual,
+        metric=metric,
+        apply=lambda given, edits: edited_soundly(given, edits, soundness),
+        seed=seed,
     )
     value = tuned.values["weighted_cv"] if tuned.choice == "weighted" else tuned.values[tuned.choice]
     # The gain of edits is measured on texts chosen in-sample; the choice's own value has no such optimism in it.
     value += sum(entry["cv"] - entry["before"] for entry in found.values() if entry["kept"])
     summary = {"images": len(rows), "choice": tuned.choice, "cross_validated": value, **tuned.values}
     return CaptionDecision(
-        weights=tuned.weights,
-        temperature=tuned.temperature,
+        weights=tuned.setting.weights,
+        temperature=tuned.setting.temperature,
         scales=tuned.scales,
         edits=kept.to_dict(),
         summary={**summary, "edits": found, "fallback": found_by},
@@ -225,14 +231,16 @@ def _fallback(
 ) -> tuple[str, str]:
     """The fallback sentence and a line on how it was found."""
     for source, what in ((training, "training captions"), (candidates, "candidates, as no caption is known")):
-        pools = [[text for text in texts if not soundness.problems(text)] for texts in source]
-        pools = [pool for pool in pools if pool]
-        if not pools:
-            continue
         rng = np.random.default_rng(seed)
-        drawn = rng.permutation(len(pools))[:FALLBACK_SAMPLE]
-        sample = [pools[image][rng.integers(len(pools[image]))] for image in drawn]
-        return medoid(metric, sample, frequencies), f"the medoid of {len(sample)} {what}, one an image"
+        sample: list[str] = []
+        for image in rng.permutation(len(source)):
+            pool = [text for text in source[image] if not soundness.problems(text)]
+            if pool:
+                sample.append(pool[rng.integers(len(pool))])
+            if len(sample) == FALLBACK_SAMPLE:
+                break
+        if sample:
+            return medoid(metric, sample, frequencies), f"the medoid of {len(sample)} {what}, one an image"
     raise ProjectError(
         "no training caption and no candidate is a sound sentence, so there is no text to fall back on. "
         "Check the competition's caption columns (data.captions) and the model's output."

@@ -87,6 +87,8 @@ def _is_repeated(text: str) -> bool:
     if len(set(sentences)) < len(sentences):
         return True
     words = _words(text)
+    if len(set(words)) == len(words):
+        return False
     if _again(words, 1) >= 2 or _again(words, 2) >= 3:
         return True
     if any(_again(words, period) >= period for period in range(4, len(words) // 2 + 1)):
