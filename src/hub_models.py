@@ -306,12 +306,13 @@ def prepare_network(
     folders = {argument: found.path for argument, found in resolved.items()}
     completed = network_class.prepare(dict(options), folders, list(class_names))
     if "source" in getattr(network_class, "filled_in", ()):  # where frozen weights can be found again
-        completed["source"] = {
-            argument: {"checkpoint": looked_for.get(argument, (options.get("checkpoint"),))[0], "path": found.path,
-                       "sha256": found.sha256}
+        names = network_class.checkpoints(options, weights)
+        sources = {
+            argument: {"checkpoint": names[argument][0], "path": found.path, "sha256": found.sha256}
             for argument, found in resolved.items()
             if found.sha256 is not None
-        } or None  # fmt: skip
+        }
+        completed["source"] = sources or None
     first = network_class.first_values(completed, folders) if hasattr(network_class, "first_values") else folders
     return Prepared(completed, dict(first), resolved)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from src.captions.decoding import Candidate, Decoding
 from src.errors import ProjectError, nearest
@@ -65,6 +66,11 @@ class HubCaptioner(nn.Module):
             self.adapted = add_lora(self.model, lora, frozen=self.freeze, cross_attention=self.cross_attention)
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # `generate` fills options that we leave open from the checkpoint's own (forced ends, penalties, top-k).
+        self._published = getattr(self.model, "generation_config", None)
+        for module in self.model.modules():
+            if getattr(module, "generation_config", None) is not None:
+                module.generation_config = GenerationConfig()
         still = not all(parameter.requires_grad for parameter in self.model.parameters())
         self.frozen_source = {key: dict(value) for key, value in source.items()} if source and still else None
         self.train(self.training)
@@ -99,7 +105,7 @@ class HubCaptioner(nn.Module):
 
     def forward_logits(self, inputs: dict[str, Any]) -> Tensor:
         """(rows, positions, vocabulary) of `training_inputs`, less its labels."""
-        return self.model(**inputs).logits
+        return self.model(**inputs, use_cache=False).logits
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups of what trains: biases and norms do not decay."""
@@ -133,8 +139,8 @@ class HubCaptioner(nn.Module):
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def banned(self, ends: Sequence[int], *more: int | None) -> list[int]:
-        """Tokens that no caption may hold."""
-        tokens = {self.tokenizer.pad_token_id, self.tokenizer.bos_token_id, self.tokenizer.unk_token_id, *more}
+        """Tokens that no caption may hold: special ones, and `more`."""
+        tokens = {*self.tokenizer.all_special_ids, *more}
         size = self.vocabulary_size()
         return sorted(t for t in tokens if t is not None and t not in ends and t < size)
 
@@ -175,8 +181,10 @@ class HubCaptioner(nn.Module):
     def export(self, folder: str | Path) -> Path:
         """Save a folder that transformers' `from_pretrained` reads: merged weights, configuration, processor files."""
         self.merge_lora()
-        target = Path(folder)
+        target, ours = Path(folder), self.model.generation_config
+        self.model.generation_config = self._published or ours
         self.model.save_pretrained(target)
+        self.model.generation_config = ours
         for name, text in self.files.items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +196,11 @@ def pad_rows(rows: Sequence[Sequence[int]], value: int, device: torch.device) ->
     """Rows of different lengths as one (rows, longest) tensor, filled up on the right."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long, device=device)
+
+
+def first_known(*tokens: int | None) -> int:
+    """The first that is not None."""
+    return next(int(token) for token in tokens if token is not None)
 
 
 def _set_attention(model: Any, attention: str) -> None:

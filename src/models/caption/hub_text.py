@@ -78,13 +78,37 @@ def _read_tokenizer(folder: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         first = (str(error).splitlines() or [""])[0][:300]
         raise ProjectError(
             f"{folder} has no tokenizer that transformers reads: {type(error).__name__}: {first}. Copy the whole "
             "repository: its tokenizer files belong to the checkpoint."
         ) from error
+    return _as_stored(found, Path(folder))
+
+
+def _as_stored(tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer, or the one of its tokenizer.json where it disagrees with that.
+
+    Without a class named in tokenizer_config.json transformers takes the usual one of the model type, which cuts words
+    its own way: KoGPT2 is a GPT-2 whose tokenizer is not GPT-2's.
+    """
+    stored = folder / "tokenizer.json"
+    if not stored.is_file():
+        return tokenizer
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer.from_file(str(stored))
+    if core.encode(PROBE, add_special_tokens=False).ids == tokenizer(PROBE, add_special_tokens=False)["input_ids"]:
+        return tokenizer
+    said = folder / "tokenizer_config.json"
+    names = json.loads(said.read_text(encoding="utf-8")) if said.is_file() else {}
+    vocabulary = core.get_vocab()
+    special = {name: getattr(tokenizer, name) or names.get(name) for name in TOKEN_NAMES}
+    known = {name: str(token) for name, token in special.items() if token is not None and str(token) in vocabulary}
+    return PreTrainedTokenizerFast(tokenizer_file=str(stored), **known)
 
 
 def _texts(loaded: Any, special_tokens: Mapping[str, str] | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Captions by image-text-to-text networks of the hub: BLIP, BLIP-2, InstructBLIP, LLaVA, Qwen-VL, SmolVLM and others."""
+"""Captions by image-text-to-text networks of the hub: BLIP, BLIP-2, InstructBLIP, LLaVA, Qwen-VL, SmolVLM, others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from src.errors import ProjectError, nearest
 from src.hub_models import build_model, checkpoint_folder, load_config, resolve_checkpoint
 from src.models.caption.generation import Prompt
-from src.models.caption.hub_captioner import HubCaptioner
+from src.models.caption.hub_captioner import HubCaptioner, first_known
 from src.models.caption.hub_text import image_settings, load_processor, processor_texts
 from src.models.caption.image_text_families import family_of
 from src.models.caption.quantized import load_quantized
@@ -98,6 +98,11 @@ class ImageTextCaptioner(HubCaptioner):
         )
 
     # -- the hub ----------------------------------------------------------------------------------------------------
+    @classmethod
+    def checkpoints(cls, options: Mapping[str, Any], weights: str) -> dict[str, tuple[str, str]]:
+        """Constructor arguments that are checkpoints' folders: {argument: (repository, weights word or path)}."""
+        return {"weights": (str(options["checkpoint"]), weights)}
+
     @classmethod
     def find(
         cls,
@@ -200,8 +205,3 @@ def refuse_original_llava(folder: Path, checkpoint: str) -> None:
             f"python -m src.models.caption.convert_llava from={folder} tower=<folder of {tower}> out=<folder>, then "
             "set model.weights to that folder."
         )
-
-
-def first_known(*tokens: int | None) -> int:
-    """The first that is not None."""
-    return next(int(token) for token in tokens if token is not None)

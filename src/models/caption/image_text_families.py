@@ -1,8 +1,8 @@
 """The families of image-text-to-text networks in transformers: how each is asked, and what it learns of an answer.
 
 A family turns images and texts into a network's inputs; training, adapters and decoding are the same for all
-(hub_captioner.py). Fixed families take pictures of one size, normalised by the task; the others get pictures in the unit
-range, which the checkpoint's own processor resizes, tiles and normalises.
+(hub_captioner.py). Fixed families take pictures of one size, normalised by the task; the others get pictures in the
+unit range, which the checkpoint's own processor resizes, tiles and normalises.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Family:
         raise NotImplementedError
 
     def forward_logits(self, network: HubCaptioner, inputs: dict[str, Any]) -> Tensor:
-        return network.model(**inputs).logits
+        return network.model(**inputs, use_cache=False).logits
 
     def prompt(self, network: HubCaptioner, images: Tensor) -> Prompt:
         raise NotImplementedError
@@ -41,7 +41,7 @@ class Family:
 
 
 class Blip(Family):
-    """BLIP (Li et al. 2022, arXiv:2201.12086): a BERT decoder that attends to the picture; the prompt begins the text."""
+    """BLIP (Li et al. 2022, arXiv:2201.12086): a BERT decoder that sees the picture; a prompt begins its text."""
 
     def set_up(self, network: HubCaptioner) -> None:
         text = network.model.config.text_config
@@ -71,7 +71,7 @@ class Blip(Family):
         }
 
     def forward_logits(self, network: HubCaptioner, inputs: dict[str, Any]) -> Tensor:
-        return network.model.text_decoder(**inputs).logits
+        return network.model.text_decoder(**inputs, use_cache=False).logits
 
     def prompt(self, network: HubCaptioner, images: Tensor) -> Prompt:
         pictures = self._pictures(network, images)
@@ -90,7 +90,7 @@ class Blip(Family):
             start=network.start[0],
             pad=network.pad,
             ends=network.ends,
-            banned=network.banned(network.ends, network.start[0], network.tokenizer.cls_token_id),
+            banned=network.banned(network.ends, network.start[0]),
         )
 
 
@@ -212,7 +212,7 @@ class Prompted(Family):
 
     def _joined(self, network: HubCaptioner, text: str) -> str:
         """The answer as it stands behind the prompt: a space between words, none behind a line's end or a mark."""
-        before = network.rendered
+        before = "" if network.crossed else network.rendered
         marks = tuple(token for token in network.tokenizer.all_special_tokens if token)
         return text if not before or before[-1].isspace() or before.endswith(marks) else f" {text}"
 
@@ -238,6 +238,17 @@ class Queries(Prompted):
 
     fixed = True
     chat = False
+
+    def set_up(self, network: HubCaptioner) -> None:
+        """Checkpoints of before 2024 name neither the token that stands for a query nor how many there are."""
+        config, processor = network.model.config, network.processor
+        if processor.num_query_tokens is None:
+            processor.num_query_tokens = config.num_query_tokens
+        if config.image_token_index is None:
+            config.image_token_index = int(network.tokenizer.convert_tokens_to_ids("<image>"))
+            if config.image_token_index >= network.model.get_input_embeddings().weight.shape[0]:
+                network.model.resize_token_embeddings(config.image_token_index + 1)
+        super().set_up(network)
 
     def inputs(self, network: HubCaptioner, images: Tensor) -> dict[str, Any]:
         size = network.model.config.vision_config.image_size
