@@ -66,8 +66,7 @@ def _brevity(length: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def _clipped(comparison: Comparison, n: int) -> np.ndarray:
     """(L,) n-grams of each candidate that a reference has, each as often as one reference has it at most."""
     shared = comparison.shared(n)
-    if not len(shared.entry):
-        return np.zeros(comparison.n_left)
-    starts = np.flatnonzero(np.concatenate([[True], shared.entry[1:] != shared.entry[:-1]]))
-    most = np.maximum.reduceat(np.minimum(shared.left, shared.right), starts)
-    return np.bincount(comparison.left[shared.pair[starts]], most, minlength=comparison.n_left)
+    text = comparison.ngrams.order(n).text
+    most = np.zeros(len(text), np.int64)
+    np.maximum.at(most, shared.entry, np.minimum(shared.left, shared.right))
+    return np.bincount(text, most, minlength=comparison.n_left)[: comparison.n_left]

@@ -6,12 +6,12 @@ from itertools import chain
 
 import numpy as np
 
-from src.metrics.caption.ngrams import Ngrams, NgramTable, TokenTable
+from src.metrics.caption.ngrams import Ngrams, NgramTable, TokenTable, runs, sorting
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """n-grams that both texts of a pair hold, sorted by left entry: (J,) int64 each.
+    """n-grams that both texts of a pair hold: (J,) int64 each.
 
     pair: which pair. entry: index of the left entry in the order's Ngrams. gram: the n-gram. left, right: its counts.
     """
@@ -60,6 +60,10 @@ class Comparison:
         texts = [*candidates, *chain.from_iterable(references)]
         return cls(texts, groups, np.repeat(groups, sizes), both=False)
 
+    def like(self, texts: Sequence[Sequence[str]]) -> "Comparison":
+        """The same pairs of other texts, which are parallel to `self.texts`."""
+        return Comparison(texts, self._left_group, self._right_group, both=self.both)
+
     @classmethod
     def within(cls, groups: Sequence[Sequence[Sequence[str]]]) -> "Comparison":
         """Of the token lists of each group."""
@@ -93,8 +97,8 @@ class Comparison:
         """(size,) of each n-gram of order n, in how many groups' right texts it stands."""
         found = self.ngrams.order(n)
         right = found.text >= self._right_from
-        keys = np.unique(self._right_group[found.text[right] - self._right_from] * found.size + found.gram[right])
-        return np.bincount(keys % max(found.size, 1), minlength=found.size)
+        keys = self._right_group[found.text[right] - self._right_from] * found.size + found.gram[right]
+        return np.bincount(runs(keys)[0] % max(found.size, 1), minlength=found.size)
 
     @property
     def n_groups(self) -> int:
@@ -105,15 +109,20 @@ class Comparison:
         cut = int(np.searchsorted(found.text, self._right_from))
         right = np.arange(cut, len(found.text))
         left = right if self.both else np.arange(cut)
-        right_keys = self._right_group[found.text[right] - self._right_from] * found.size + found.gram[right]
-        order = np.argsort(right_keys, kind="stable")
-        right_keys, right = right_keys[order], right[order]
         left_keys = self._left_group[found.text[left]] * found.size + found.gram[left]
-        low, high = (np.searchsorted(right_keys, left_keys, side) for side in ("left", "right"))
-        times = high - low
-        entry = np.repeat(left, times)
-        begin = np.cumsum(times) - times
-        partner = right[np.arange(len(entry)) - np.repeat(begin - low, times)]
+        right_keys = self._right_group[found.text[right] - self._right_from] * found.size + found.gram[right]
+        if self.both:
+            order = sorting(left_keys)
+            left, left_keys = left[order], left_keys[order]
+            low, high = (np.searchsorted(left_keys, right_keys, side) for side in ("left", "right"))
+            times = high - low
+            partner = np.repeat(right, times)
+            entry = left[np.arange(len(partner)) - np.repeat(np.cumsum(times) - times - low, times)]
+        else:
+            # One candidate a group: its entries are in order, and each is found once at most.
+            at = np.minimum(np.searchsorted(left_keys, right_keys), max(len(left_keys) - 1, 0))
+            same = left_keys[at] == right_keys if len(left_keys) else np.zeros(len(right), bool)
+            entry, partner = at[same], right[same]
         text = found.text[entry]
         place = found.text[partner] - self._right_from - self._first_right[self._left_group[text]]
         pair = self.starts[text] + place

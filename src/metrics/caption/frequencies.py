@@ -14,7 +14,7 @@ from src.captions.tokenizers import Tokenizer, get_tokenizer
 from src.errors import ProjectError
 from src.metrics.caption.cider import ORDERS
 from src.metrics.caption.comparison import Comparison
-from src.metrics.caption.ngrams import NgramTable, TokenTable
+from src.metrics.caption.ngrams import NgramTable, TokenTable, runs
 from src.metrics.ranking import UndefinedMetric
 
 
@@ -46,7 +46,7 @@ class Frequencies:
         ngrams, counts = NgramTable(table), {}
         for n in range(1, ORDERS + 1):
             found = ngrams.order(n)
-            once = np.unique(image[found.text] * max(found.size, 1) + found.gram)
+            once = runs(image[found.text] * max(found.size, 1) + found.gram)[0]
             documents = np.bincount(once % max(found.size, 1), minlength=found.size)
             kept = np.flatnonzero(documents > 1)
             names = _names(table, found.first[kept], n)

@@ -190,7 +190,8 @@ def _signature(name: str, parts: Mapping[str, Any], tokenizer: str) -> str:
     notes = list(dict.fromkeys(PARTS[base].note for base in parts))
     if set(parts) - set(WITHOUT_TOKENS):
         tokens = get_tokenizer(tokenizer)
-        notes = [tokens.signature, *(note.replace("{stem}", tokens.stem) for note in notes)]
+        stem = "" if tokens.stem == "none" else f"+{tokens.stem}"
+        notes = [tokens.signature, *(note.replace("{stem}", stem) for note in notes)]
     return "|".join([name, *notes])
 
 

@@ -1,8 +1,9 @@
 """Tokens as numbers, and how often each n-gram stands in each text: counted once for every metric."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class TokenTable:
     @classmethod
     def of(cls, texts: Sequence[Sequence[str]]) -> "TokenTable":
         flat = list(chain.from_iterable(texts))
-        number = {word: index for index, word in enumerate(dict.fromkeys(flat))}
+        number: dict[str, int] = defaultdict(count().__next__)
         ids = np.fromiter(map(number.__getitem__, flat), np.int64, len(flat))
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         return cls(list(number), ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
@@ -59,10 +60,11 @@ class NgramTable:
 
     def __init__(self, tokens: TokenTable) -> None:
         self.tokens = tokens
+        # Of each n-gram of the last order: where it begins, its text, its number.
+        self._start = np.arange(len(tokens.ids))
         self._text = np.repeat(np.arange(len(tokens.lengths)), tokens.lengths)
-        self._end = np.repeat(tokens.offsets[1:], tokens.lengths)
-        self._start = np.arange(len(tokens.ids))  # places where n-grams of the last order begin
-        self._gram = tokens.ids  # their numbers
+        self._gram = tokens.ids
+        self._often = np.zeros(0, bool)  # of each number: stands in more places than one
         self._orders: list[Ngrams] = []
 
     def order(self, n: int) -> Ngrams:
@@ -72,32 +74,59 @@ class NgramTable:
 
     def _next(self, n: int) -> Ngrams:
         tokens = self.tokens
-        inside = self._start + n <= self._end[self._start]
-        start = self._start[inside]
-        # An n-gram is the (n-1)-gram at its beginning and its last token.
-        keys = self._gram[inside] * max(len(tokens.words), 1) + tokens.ids[start + n - 1] if n > 1 else self._gram
-        gram, first = _numbered(keys)
-        self._start, self._gram = start, gram
-        size = max(len(first), 1)
-        entries, count = _runs(np.sort(self._text[start] * size + gram))
-        text = entries // size
-        totals = np.maximum(tokens.lengths - (n - 1), 0)
-        return Ngrams(n, text, entries - text * size, count, start[first], totals)
+        if n == 1:
+            first = np.zeros(len(tokens.words), np.int64)
+            first[tokens.ids] = self._start
+        else:
+            # An n-gram begins where an (n-1)-gram does, but for the last of each text.
+            inside = np.flatnonzero(self._text[1:] == self._text[:-1])
+            before = self._gram[inside]
+            self._start, self._text = self._start[inside], self._text[inside]
+            # It is that (n-1)-gram and its last token. What begins with one that stands nowhere else stands nowhere
+            # else either, and need not be looked for.
+            often = self._often[before]
+            at, alone = np.flatnonzero(often), np.flatnonzero(~often)
+            numbers, found = _numbered(before[at] * len(tokens.words) + tokens.ids[self._start[at] + (n - 1)])
+            self._gram = np.empty(len(before), np.int64)
+            self._gram[at] = numbers
+            self._gram[alone] = np.arange(len(found), len(found) + len(alone))
+            first = np.concatenate([self._start[at[found]], self._start[alone]])
+        self._often = np.bincount(self._gram, minlength=len(first)) > 1
+        bits = len(first).bit_length()
+        entries, times = runs(self._text << bits | self._gram)
+        gram = entries & (1 << bits) - 1
+        return Ngrams(n, entries >> bits, gram, times, first, np.maximum(tokens.lengths - (n - 1), 0))
+
+
+def runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct keys in rising order, and how often each stands. Sorts `keys` in place."""
+    keys.sort()
+    starts = _changes(keys)
+    return keys[starts], np.diff(starts, append=len(keys))
+
+
+def sorting(keys: np.ndarray) -> np.ndarray:
+    """The order that sorts (N,) int64 keys from 0 on; of equals the first stays first."""
+    bits = max(len(keys) - 1, 1).bit_length()
+    if int(keys.max(initial=0)).bit_length() + bits > 63:
+        return np.argsort(keys, kind="stable")
+    # Values sort some three times as fast as indices: each key takes its index along in its low bits.
+    packed = keys << bits | np.arange(len(keys))
+    packed.sort()
+    return packed & (1 << bits) - 1
 
 
 def _numbered(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys as numbers 0, 1, … in rising order of key, and an index where each number stands."""
-    order = np.argsort(keys)
-    ranked = keys[order]
-    new = np.empty(len(keys), bool)
-    new[:1] = True
-    np.not_equal(ranked[1:], ranked[:-1], out=new[1:])
+    """Keys as numbers 0, 1, … in rising order of key, and the first index where each number stands."""
+    order = sorting(keys)
+    starts = _changes(keys[order])
     numbers = np.empty(len(keys), np.int64)
-    numbers[order] = np.cumsum(new) - 1
-    return numbers, order[new]
+    numbers[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(keys)))
+    return numbers, order[starts]
 
 
-def _runs(ranked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values of a sorted array, and how often each stands."""
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.zeros(0, int)
-    return ranked[starts], np.diff(np.append(starts, len(ranked)))
+def _changes(ranked: np.ndarray) -> np.ndarray:
+    """Where each new value begins in a sorted array."""
+    new = np.ones(len(ranked), bool)
+    np.not_equal(ranked[1:], ranked[:-1], out=new[1:])
+    return np.flatnonzero(new)

@@ -55,8 +55,10 @@ class Evidence:
         return self.compare(self._get_tokenizer().tokens_of)
 
     @cached_property
-    def stems(self) -> list[list[str]]:
-        return self._get_tokenizer().stems_of(self.flat)
+    def stems(self) -> list[list[str]] | None:
+        """Parallel to the texts of `tokens`; None where the tokenizer knows none."""
+        tokenizer = self._get_tokenizer()
+        return None if tokenizer.stem == "none" else tokenizer.stems_of(self.flat)
 
     @cached_property
     def characters(self) -> Comparison:
@@ -134,7 +136,7 @@ PARTS: dict[str, Part] = {
     "meteor": _averaged(
         lambda evidence: meteor.meteor(evidence.tokens, evidence.stems),
         lambda evidence: meteor.pair_meteor(evidence.tokens, evidence.stems),
-        f"meteor:exact+{{stem}},alpha{meteor.ALPHA:g},beta{meteor.BETA:g},gamma{meteor.GAMMA:g},max",
+        f"meteor:exact{{stem}},alpha{meteor.ALPHA:g},beta{meteor.BETA:g},gamma{meteor.GAMMA:g},max",
     ),
     "cider": _averaged(
         lambda evidence: cider.cider(evidence.tokens, evidence.idf),
