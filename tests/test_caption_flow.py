@@ -141,10 +141,16 @@ def test_start_from_takes_over_what_fits(finished: tuple[Path, Path], capsys: py
     train(compose("train", *base, "run=next", f"model.start_from='{source}'"))
     assert "taken over from" in capsys.readouterr().out
     with pytest.raises(ProjectError, match="none of its"):
-        train(compose("train", *base, "run=other", f"model.start_from='{source}'", "model.backbone=vit_tiny_patch16_224",
-                      "model.width=48"))  # fmt: skip
+        other = ("model.backbone=vit_tiny_patch16_224", "model.width=48")
+        train(compose("train", *base, "run=other", f"model.start_from='{source}'", *other))
     with pytest.raises(ProjectError, match="no such checkpoint"):
         train(compose("train", *base, "run=none", "model.start_from=outputs/caption/nothing_here"))
+
+
+def test_a_model_that_is_not_trained_refuses_epochs(finished: tuple[Path, Path]) -> None:
+    root, outputs = finished
+    with pytest.raises(ProjectError, match="model=template is not trained"):
+        train(compose("train", *on_captions(root, outputs), "model=template", "trainer.max_epochs=3"))
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,14 @@ class CaptionFlow(Flow):
 
     def check_inputs(self, config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
         from src.tasks.create import check_model
+        from src.tasks.networks import network_class
 
         check_model(config["model"])
+        if config["trainer"]["max_epochs"] and not hasattr(network_class(config["model"]["_target_"]), "loss"):
+            raise ProjectError(
+                f"trainer.max_epochs={config['trainer']['max_epochs']}: model={config['model']['name']} is not trained. "
+                "Leave it out, or choose a model that learns, such as model=encoder_decoder or model=blip."
+            )
         reports = manifest.attrs["caption_reports"]
         if reports:
             first = reports[0]

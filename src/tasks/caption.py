@@ -76,6 +76,11 @@ class CaptionTask(pl.LightningModule):
         self._finished = False
         self._validation: dict[str, str] = {}
 
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """A memory is filled by one process: its parts are not gathered from several."""
+        return {"devices": 1} if self.kind == "memory" else {}
+
     # -- what is saved ----------------------------------------------------------------------------------------------
     @property
     def strict_loading(self) -> bool:
