@@ -57,9 +57,10 @@ class CaptionFlow(Flow):
         from src.tasks.networks import network_class
 
         check_model(config["model"])
-        if config["trainer"]["max_epochs"] and not hasattr(network_class(config["model"]["_target_"]), "loss"):
+        epochs = config["trainer"]["max_epochs"]
+        if epochs and not hasattr(network_class(config["model"]["_target_"]), "loss"):
             raise ProjectError(
-                f"trainer.max_epochs={config['trainer']['max_epochs']}: model={config['model']['name']} is not trained. "
+                f"trainer.max_epochs={epochs}: model={config['model']['name']} is not trained. "
                 "Leave it out, or choose a model that learns, such as model=encoder_decoder or model=blip."
             )
         reports = manifest.attrs["caption_reports"]
