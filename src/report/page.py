@@ -68,7 +68,7 @@ def build_report(
         **own,
     }
     target = run / "report.html"
-    write_text(target, _render(template, context))
+    write_text(target, render(template, context))
     return target
 
 
@@ -83,7 +83,8 @@ def _page_of(task: str) -> tuple[str, Callable[..., dict[str, Any]]]:
     return page.TEMPLATE, page.contents
 
 
-def _render(template: str, context: dict[str, Any]) -> str:
+def render(template: str, context: dict[str, Any]) -> str:
+    """A template of this package, filled; whatever it shows is escaped."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -8,13 +8,12 @@ from src.atomic import write_text
 from src.data.images import read_image
 from src.errors import ProjectError
 from src.report import charts
+from src.report.page import render
 from src.report.thumbnails import data_uri, shrink
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TEMPLATE = Path(__file__).parent / "album.html.j2"
-STYLE = Path(__file__).parents[1] / "style.css"
 COLUMNS = ("id", "path", "caption", "candidates")
 SIDE = 360  # pixels of a picture's longer side
 PAGE_BYTES = 24_000_000  # of all pictures; beyond, they are made smaller
@@ -50,12 +49,11 @@ def write_album(table: "pd.DataFrame", target: str | Path, *, title: str) -> Pat
         "title": title,
         "cards": cards,
         "with_candidates": any(card["candidates"] for card in cards),
-        "style": STYLE.read_text(encoding="utf-8"),
         "light": charts.LIGHT,
         "dark": charts.DARK,
     }
     target = Path(target)
-    write_text(target, _render(context))
+    write_text(target, render("caption/album.html.j2", context))
     return target
 
 
@@ -89,12 +87,3 @@ def _further(candidates: Any, caption: str) -> list[str]:
         return []
     texts = [candidates] if isinstance(candidates, str) else [str(text) for text in candidates]
     return [text for text in dict.fromkeys(texts) if text.strip() and text != caption]
-
-
-def _render(context: dict[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(context)
