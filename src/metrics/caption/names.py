@@ -71,7 +71,7 @@ def read_expression(text: str) -> tuple[dict[str, float], str]:
 
 def write_expression(parts: Mapping[str, float], tokenizer: str) -> str:
     """The canonical text, which reads back to the same."""
-    terms = [name if weight == 1 and len(parts) == 1 else f"{_short(weight)}*{name}" for name, weight in parts.items()]
+    terms = [name if weight == 1 else f"{_short(weight)}*{name}" for name, weight in parts.items()]
     return "+".join(terms) + ("" if tokenizer == DEFAULT_TOKENIZER else f"@{tokenizer}")
 
 
