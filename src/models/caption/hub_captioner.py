@@ -19,6 +19,7 @@ from src.models.features import LoadReport
 from src.models.parameter_groups import grouped
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+MOST_UNKNOWN = 0.2  # share of unknown tokens in captions, above which nothing useful is learnt
 
 
 class HubCaptioner(nn.Module):
@@ -32,6 +33,7 @@ class HubCaptioner(nn.Module):
     zero_shot = False
     kind = "gradient"
     filled_in = ("config", "files", "source")  # constructor arguments that `prepare` completes
+    _words_known = False
     cross_attention = False  # whether the decoder's cross-attention is a part of its own
 
     model: Any
@@ -92,11 +94,32 @@ class HubCaptioner(nn.Module):
         texts = [text for group in captions for text in group]
         if not texts:
             return {"loss_caption": sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0}
+        self._check_words(texts)
         inputs = self.training_inputs(images, rows, texts)
         labels = inputs.pop("labels")
         logits = self.forward_logits(inputs)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
         return {"loss_caption": loss}
+
+    def _check_words(self, texts: Sequence[str]) -> None:
+        """Raises ProjectError where the first captions are mostly unknown to the tokenizer, which would learn nothing
+        but its mark for that."""
+        unknown = self.tokenizer.unk_token_id
+        if self._words_known or unknown is None:
+            return
+        tokens = [token for text in texts for token in self.answer_tokens(text)]
+        share = sum(token == unknown for token in tokens) / max(1, len(tokens))
+        if share > MOST_UNKNOWN:
+            raise ProjectError(
+                f"the tokenizer of {self.name} does not know {share:.0%} of the pieces of these captions, such as "
+                f"{texts[0]!r}. Choose a network that writes their language: model=koblip, qwen_vl or vit_kogpt2."
+            )
+        self._words_known = True
+
+    @property
+    def name(self) -> str:
+        """What messages call the network: its checkpoint."""
+        return str(getattr(self, "checkpoint", None) or getattr(self, "decoder", None))
 
     def training_inputs(self, images: Tensor, rows: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
         """The network's inputs to learn text i for image rows[i], and `labels`: position t of a row holds the token

@@ -16,6 +16,7 @@ from src.models.caption.hub_captioner import HubCaptioner, first_known
 from src.models.caption.hub_text import image_settings, load_processor, processor_texts
 from src.models.caption.image_text_families import family_of
 from src.models.caption.quantized import load_quantized
+from src.models.features import LoadReport
 from src.weights import ResolvedWeights
 
 HALF = (0.5, 0.5, 0.5)
@@ -80,7 +81,7 @@ class ImageTextCaptioner(HubCaptioner):
         self.family = family_of(config)
         model_class = network_class(str(config["model_type"]))
         if quantization is None:
-            self.model, self.report = build_model(model_class, config, weights)
+            self.model, self.report = self.build(model_class, config, weights)
         else:
             self.model, self.report = load_quantized(model_class, config, weights, quantization, lora=lora)
         self.processor = load_processor(self.files)
@@ -96,6 +97,12 @@ class ImageTextCaptioner(HubCaptioner):
             attention=attention,
             source=source,
         )
+
+    def build(
+        self, model_class: type[nn.Module], config: Mapping[str, Any], weights: str | None
+    ) -> tuple[nn.Module, LoadReport | None]:
+        """The transformers network, in full precision, and what its checkpoint gave."""
+        return build_model(model_class, config, weights)
 
     # -- the hub ----------------------------------------------------------------------------------------------------
     @classmethod

@@ -312,7 +312,12 @@ def _half_of(decoder_class: Any, config: Any, whole: Any, folder: str) -> tuple[
     """
     from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
-    full, report = build_model(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(whole)], plain_config(whole), folder)
+    full, report = build_model(
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(whole)],
+        plain_config(whole),
+        folder,
+        may_differ=("final_logits_bias",),
+    )
     model = decoder_class(config)
     inner = full.get_decoder().state_dict()
     own = model.get_decoder()

@@ -11,12 +11,14 @@ import transformers
 from src.captions.decoding import Decoding
 from src.errors import ProjectError
 from src.hub_models import prepare_network
+from src.models.caption import convert_llava
+from src.models.caption.blip_with_bert import BlipWithBert
 from src.models.caption.export import export_checkpoint
 from src.models.caption.image_text import ImageTextCaptioner
 from src.models.caption.vision_encoder_decoder import VisionEncoderDecoderCaptioner
 from tests.models.caption import hub_networks
 from tests.models.caption.hub_networks import REFERENCES, checkpoint, pictures, texts, train
-from tests.models.caption.tiny_checkpoints import CAPTIONS, gpt_tokenizer, save
+from tests.models.caption.tiny_checkpoints import CAPTIONS, bert_tokenizer, gpt_tokenizer, save
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0}
 BEAM = Decoding(candidates=2, beams=2, max_tokens=10)
@@ -279,6 +281,103 @@ def test_original_llava_and_others_are_refused_with_a_way_out(tmp_path, build, r
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ProjectError, match="'bert' is no image-text-to-text"):
         build("llava", weights=folder)
+
+
+def test_original_llava_is_converted(tmp_path, build, root) -> None:
+    """The tiny LLaVA in the original code's layout, as KoLLaVA is published, comes back as it was."""
+    tiny = transformers.LlavaForConditionalGeneration.from_pretrained(checkpoint(root, "llava"))
+    old, tower = tmp_path / "old", tmp_path / "tower"
+    names = {"multi_modal_projector.linear_1.": "mm_projector.0.", "multi_modal_projector.linear_2.": "mm_projector.2.",
+             "model.language_model.": "model."}  # fmt: skip
+    state = {}
+    for key, value in tiny.state_dict().items():
+        for new, original in names.items():
+            key = key.replace(new, original)
+        if not key.startswith("model.vision_tower."):
+            state[key] = value
+    tokenizer = gpt_tokenizer("<|im_start|>", "<|im_end|>", begins=True)
+    image = len(tokenizer)  # the original has no token for pictures, but a number of its own
+    for key in ("model.embed_tokens.weight", "lm_head.weight"):
+        state[key] = torch.cat([state[key], state[key][-4:]])[:image]
+    old.mkdir()
+    torch.save(state, old / "pytorch_model.bin")
+    text = tiny.config.text_config.to_dict()
+    kept = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+            "rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings")  # fmt: skip
+    said = {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"], "mm_vision_tower": "openai/clip",
+            "mm_projector_type": "mlp2x_gelu", "mm_vision_select_layer": -1, "mm_vision_select_feature": "patch",
+            "vocab_size": image, "rope_theta": 10000.0, **{key: text[key] for key in kept}}  # fmt: skip
+    (old / "config.json").write_text(json.dumps(said))
+    tokenizer.save_pretrained(old)
+    clip = transformers.CLIPVisionModel(tiny.config.vision_config)
+    clip.load_state_dict(
+        {key.removeprefix("model.vision_tower."): value for key, value in tiny.state_dict().items() if "tower" in key},
+        strict=True,
+    )
+    clip.save_pretrained(tower)
+    assert convert_llava.main([f"from={old}", f"tower={tower}", f"out={tmp_path / 'new'}"]) == 0
+    network, _ = build("llava", weights=tmp_path / "new")
+    assert network.rendered.startswith("<|im_start|>user\n<image>\n") and network.report.missing == ()
+    assert network.tokenizer.eos_token == "<|im_end|>" and network.model.config.image_token_id == image
+    images = pictures(network)
+    ids = torch.tensor([[1, 9, *[image] * 4, 60, 61, 62]] * 2)
+    theirs = ids.clone()
+    theirs[ids == image] = tiny.config.image_token_id
+    with torch.no_grad():
+        wanted = tiny.eval()(input_ids=theirs, pixel_values=images).logits
+        found = network.eval().model(input_ids=ids, pixel_values=images).logits
+    width = min(wanted.shape[-1], found.shape[-1]) - 4
+    torch.testing.assert_close(found[..., :width], wanted[..., :width], atol=1e-5, rtol=1e-5)
+    assert network.generate(images, BEAM)
+    assert convert_llava.main([f"from={old}", f"tower={tower}", f"out={tmp_path / 'new'}"]) == 1  # not empty
+    assert convert_llava.main([f"form={old}"]) == 1
+
+
+def test_captions_that_the_tokenizer_does_not_know(build) -> None:
+    network, _ = build("blip")
+    with pytest.raises(ProjectError, match="does not know 100% .*koblip"):
+        network.loss(pictures(network), [["A dog"], ["Two cats"]])
+
+
+def test_blip_takes_the_words_and_layers_of_a_bert(tmp_path, build, root) -> None:
+    """BLIP of English words, which knows none of the captions, learns them with a BERT that does."""
+    known = bert_tokenizer(begin=False)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.BertConfig(**shape, vocab_size=len(known), max_position_embeddings=48, pad_token_id=0)
+    bert = save(tmp_path / "bert", transformers.BertForMaskedLM, config, known)
+    blip = checkpoint(root, "blip")
+    options = {"checkpoint": "owner/blip", "bert": "owner/bert", "bert_weights": str(bert)}
+    prepared = prepare_network(
+        BlipWithBert, options, weights=str(blip), weights_dir=None, bundled=False, class_names=[]
+    )
+    kept = {"image_size": [32, 32], **json.loads(json.dumps(prepared.options))}
+    network = BlipWithBert(**kept, **prepared.initial)
+    assert set(network.model.state_dict()) == set(build("blip")[0].model.state_dict())
+    theirs = transformers.BertForMaskedLM.from_pretrained(bert).state_dict()
+    own = network.model.text_decoder.state_dict()
+    layer = "bert.encoder.layer.1.attention.self.query.weight"
+    assert torch.equal(own[layer], theirs[layer])
+    words = "bert.embeddings.word_embeddings.weight"
+    assert network.start[0] == len(own[words]) - 1 and network.start[0] not in range(len(theirs[words]))
+    assert torch.equal(own[words][: len(theirs[words])], theirs[words])
+    assert torch.equal(own[words][network.start[0]], theirs[words][known.cls_token_id])
+    eyes = transformers.BlipForConditionalGeneration.from_pretrained(blip).state_dict()
+    seen = "text_decoder.bert.encoder.layer.0.crossattention.self.key.weight"
+    for name in (seen, "vision_model.encoder.layers.0.mlp.fc1.weight"):
+        assert torch.equal(network.model.state_dict()[name], eyes[name])
+    images = pictures(network)
+    losses = train(network, images, REFERENCES, steps=4)
+    assert losses[-1] < losses[0]
+    again = BlipWithBert(**kept)
+    again.load_state_dict(network.state_dict())
+    assert again.generate(images, BEAM) == network.generate(images, BEAM)
+    wide = transformers.BertConfig(**{**shape, "hidden_size": 64}, vocab_size=len(known))
+    other = save(tmp_path / "wide", transformers.BertForMaskedLM, wide, known)
+    with pytest.raises(ProjectError, match="hidden_size 32"):
+        prepare_network(
+            BlipWithBert, {**options, "bert_weights": str(other)}, weights=str(blip), weights_dir=None, bundled=False,
+            class_names=[],
+        )  # fmt: skip
 
 
 # -- options that do not fit ----------------------------------------------------------------------------------------

@@ -31,14 +31,15 @@ SMOL_CHAT = (
 )
 
 
-def bert_tokenizer():
-    """BertTokenizer that knows the tests' Korean words whole."""
+def bert_tokenizer(*, begin: bool = True):
+    """BertTokenizer that knows the tests' Korean words whole, and BLIP's token that captions begin with."""
     from transformers import BertTokenizer
 
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocab = {token: index for index, token in enumerate([*specials, *WORDS, "[DEC]"])}
+    vocab = {token: index for index, token in enumerate([*specials, *WORDS])}
     tokenizer = BertTokenizer(vocab=vocab, do_lower_case=False, strip_accents=False)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["[DEC]"]})
+    if begin:
+        tokenizer.add_tokens(["[DEC]"], special_tokens=True)
     return tokenizer
 
 
