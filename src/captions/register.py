@@ -27,8 +27,9 @@ _REGISTER = {
 _STATES = ("VA", "XSA", "VCP", "VCN")  # no -ᆫ다/-는다: adjectives, the copula, 아니다
 _STEMS = ("VV", "VX", "XSV", *_STATES)
 # Auxiliaries that behave as adjectives whatever verb they follow; 않다 and 못하다 follow the verb that they deny.
-_STATE_AUXILIARIES = {"있", "없", "싶", "듯하", "듯싶", "만하", "뻔하", "법하", "성싶", "직하"}
+_STATE_AUXILIARIES = {"싶", "듯하", "듯싶", "만하", "뻔하", "법하", "성싶", "직하"}
 _DENIALS = {"않", "아니하", "못하"}
+_EXISTENCE = {"있", "없"}  # never -는다 in a caption, whatever the analyser takes them for
 _HONORIFIC_STEMS = {"계시", "주무시", "드시", "잡수시"}
 
 
@@ -152,7 +153,7 @@ def _is_state(tokens: Sequence[Any], at: int) -> bool:
     """Whether the predicate whose stem is tokens[at] says a state (예쁘다, 있다) rather than an action (달린다)."""
     form, tag = tokens[at].form, _base(tokens[at].tag)
     before = tokens[at - 1] if at else None
-    if tag in _STATES:
+    if tag in _STATES or form in _EXISTENCE:
         return True
     if form == "하" and before is not None and before.form == "못":
         return at > 1 and tokens[at - 2].form == "지" and _stem_before_is_state(tokens, at)

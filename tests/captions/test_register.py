@@ -1,5 +1,8 @@
 """Registers of Korean captions against triples written by hand (plain | polite | formal), before the code was."""
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from src.captions.register import REGISTERS, convert, convert_all, register_of, registers_of
@@ -177,3 +180,16 @@ def test_forms_of_hada_and_honorifics() -> None:
 def test_copula_after_letters_is_written_by_their_korean_names() -> None:
     assert convert("이것은 TV입니다", "polite") == "이것은 TV예요"
     assert convert("이것은 LCD 모니터와 VTR입니다", "polite") == "이것은 LCD 모니터와 VTR이에요"
+
+
+def test_being_somewhere_is_a_state() -> None:
+    assert convert("개 한 마리가 공 근처 해변에 있어요.", "plain") == "개 한 마리가 공 근처 해변에 있다."
+
+
+def test_real_captions_come_back_from_a_round_trip(shared_data: Path) -> None:
+    with (shared_data / "korean_captions" / "train.csv").open(encoding="utf-8") as file:
+        captions = [row["caption"] for row in csv.DictReader(file)]
+    plain = [text for text, kind in zip(captions, registers_of(captions), strict=True) if kind == "plain"]
+    back = convert_all(convert_all(convert_all(plain, "polite"), "formal"), "plain")
+    # Dictionary forms (놀다) come back in the present tense, 나무이다 as 나무다; 걸어요 may be of 걷다 or 걸다.
+    assert sum(before != after for before, after in zip(plain, back, strict=True)) <= 0.02 * len(plain)
