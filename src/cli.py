@@ -47,6 +47,10 @@ def expand_arguments(arguments: list[str]) -> list[str]:
 def _quoted(argument: str) -> str:
     """A value with Korean letters or spaces in the quotes that Hydra's grammar wants and the shell took away."""
     key, equals, value = argument.partition("=")
+    inside = re.fullmatch(r"\[([^\[\]{}'\"]*)\]", value)
+    if equals and inside and re.search(r"[^\x21-\x7e]", value):  # a list of plain words, Korean ones among them
+        words = [word.strip().replace("\\", "\\\\") for word in inside[1].split(",")]
+        return f"{key}=[" + ",".join(f"'{word}'" if re.search(r"[^\x21-\x7e]", word) else word for word in words) + "]"
     plain = not value.startswith(("'", '"', "[", "{", "${"))
     if not (equals and plain and re.search(r"[^\x21-\x7e]", value)):
         return argument

@@ -141,3 +141,10 @@ def test_a_korean_path_arrives_as_typed() -> None:
     from tests.compose import compose
 
     assert compose("infer", "run=x", "images=/data/라인 3/*.JPG")["images"] == "/data/라인 3/*.JPG"
+
+
+def test_lists_of_korean_words_need_no_quotes() -> None:
+    given = ["task=caption", "model=koclip_bank", "model.names=[사과, 책]", "data.batch_size=4"]
+    assert expand_arguments(given)[2] == "model.names=['사과','책']"
+    assert compose("train", *given)["model"]["names"] == ["사과", "책"]
+    assert expand_arguments(["task=anomaly", "model.layers=[layer1, 2]"])[1] == "model.layers=[layer1,2]"

@@ -205,7 +205,7 @@ class CaptionFlow(Flow):
         if len(runs) == 1:
             kept = read_record(runs[0].path / "metrics.json")
             decision, value, frame = CaptionDecision.from_dict(kept["decision"]), kept["metric"]["value"], test[0]
-            frequencies = read_frequencies(runs[0].path)
+            frequencies = read_frequencies(runs[0].path) or Frequencies.of(_training(manifest), metric.tokenizer)
         else:
             training = _training(manifest)
             frequencies = Frequencies.of(training, metric.tokenizer)

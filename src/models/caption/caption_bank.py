@@ -50,7 +50,7 @@ class CaptionBank(SizedByCheckpoint):
     zero_shot = True  # of the class: an untrained image-text model would answer noise, so none is taken unasked
     kind = "memory"
     fitted = ("embeddings",)
-    filled_in = ("files", "image_mean", "image_std")
+    filled_in = ("files", "image_mean", "image_std", "sentences", "readings")
 
     def __init__(
         self,

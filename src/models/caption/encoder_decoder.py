@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
 import torch
@@ -62,6 +63,7 @@ class EncoderDecoder(nn.Module):
         dropout: float = 0.1,
         label_smoothing: float = 0.1,
         word_dropout: float = 0.0,
+        concept_weight: float = 0.0,
         vocab_size: int = 1000,
         max_tokens: int = 40,
         freeze: int | str = 0,
@@ -89,6 +91,8 @@ class EncoderDecoder(nn.Module):
             channels=self.backbone.channels, width=width, heads=heads, depth=visual_depth, dropout=dropout
         )
         self.decoder = TextDecoder(size=self.codec.size, width=width, depth=depth, heads=heads, dropout=dropout)
+        self.concepts = nn.Linear(width, self.codec.size) if concept_weight else None
+        self.concept_weight = concept_weight
         # In the state dict, so that a rebuilt network knows it too; a float, so that weight averaging can treat it.
         self.register_buffer("pretrained", torch.tensor(float(weights is not None)))
 
@@ -118,16 +122,29 @@ class EncoderDecoder(nn.Module):
         visual = self.encode(images)
         if not len(tokens):
             return {"loss_caption": visual.sum() * 0.0}
+        losses = {"loss_concept": self._concept_loss(visual, tokens, owner)} if self.concept_weight else {}
         if len(tokens) % len(images) or not owner.equal(rows_alike(len(images), len(tokens), images.device)):
             visual = visual[owner]  # captions are not equally many an image: each gets its own copy
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         hidden, _ = self.decoder(self._hide(inputs), self.decoder.look(visual))
         known = targets != self.codec.pad
         logits = self.decoder.logits(hidden[known]).float()
-        losses = F.cross_entropy(logits, targets[known], label_smoothing=self.label_smoothing, reduction="none")
+        price = F.cross_entropy(logits, targets[known], label_smoothing=self.label_smoothing, reduction="none")
         image = owner[:, None].expand_as(targets)[known]
         count = torch.bincount(image, minlength=len(images))
-        return {"loss_caption": (losses / count[image]).sum() / (count > 0).sum()}
+        return {"loss_caption": (price / count[image]).sum() / (count > 0).sum(), **losses}
+
+    def _concept_loss(self, visual: Tensor, tokens: Tensor, owner: Tensor) -> Tensor:
+        """Binary cross-entropy of each subword's share among an image's captions, told from the mean visual token."""
+        said = torch.zeros(len(tokens), self.codec.size, device=tokens.device).scatter_(1, tokens[:, 1:], 1.0)
+        said[:, [self.codec.pad, self.codec.eos]] = 0.0
+        captions = torch.bincount(owner, minlength=len(visual))
+        share = torch.zeros(len(visual), self.codec.size, device=tokens.device).index_add_(0, owner, said)
+        share /= captions.clamp(min=1)[:, None]
+        places = self.concepts(visual).float()  # (B, S, V)
+        logits = places.logsumexp(dim=1) - math.log(places.shape[1])
+        losses = F.binary_cross_entropy_with_logits(logits, share, reduction="none").sum(dim=1)
+        return self.concept_weight * (losses / share.sum(dim=1).clamp(min=1.0))[captions > 0].mean()
 
     def _tokens(self, captions: Sequence[Sequence[str]], device: torch.device) -> tuple[Tensor, Tensor]:
         """All captions as (N, 1 + T) ids, begun, ended and padded, and the image of each (N,)."""
