@@ -5,6 +5,7 @@ import json
 import pytest
 
 from src.cli import expand_arguments, flat_keys
+from tests.compose import compose
 from tests.conftest import REPOSITORY, run_command
 
 HEAVY = ("torch", "lightning", "transformers", "anomalib", "wandb", "albumentations", "timm", "pandas", "cv2")

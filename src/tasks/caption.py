@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from src.captions.decoding import Candidate, Decoding
-from src.captions.degenerate import problems_of
+from src.captions.soundness import Soundness
 from src.data.sampler import hash_ids
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError
@@ -26,7 +26,7 @@ class CaptionTask(pl.LightningModule):
     `gradient` networks minimise the sum of their losses. `memory` networks (nearest neighbour, a bank of captions) see
     the training pictures once. Zero-shot ones are not trained at all.
 
-    Where none of an image's candidates may stand (`src.captions.degenerate`), it is decoded once more by `retry`, and
+    Where none of an image's candidates may stand (`src.captions.soundness`), it is decoded once more by `retry`, and
     the row says so; what is still wrong then is replaced later, when the decision is made.
 
     Args:
@@ -35,7 +35,7 @@ class CaptionTask(pl.LightningModule):
         optimization: `optimizer`, `lr`, `weight_decay`, `schedule`, `warmup`; empty where nothing is trained.
         decoding, retry: `Decoding` options as dicts; `retry` holds what differs from `decoding`, None: no second try.
         monitor: the competition's metric, by which the best epoch is picked (of greedy captions).
-        korean: captions are Korean, so that other letters in one are a fault.
+        soundness: `Soundness.to_dict()` of the training captions: what a caption may be; None: any Korean sentence.
         captions_per_image: how many references of an image a step trains on, drawn anew each epoch; None: all.
         scorer: options of a `ClipScorer` whose similarities are kept beside the candidates, or None.
         initial, scorer_initial: what the network and the scorer get at their first construction alone; not stored.
@@ -55,7 +55,7 @@ class CaptionTask(pl.LightningModule):
         decoding: dict[str, Any],
         retry: dict[str, Any] | None = None,
         monitor: str = "cider_d",
-        korean: bool = True,
+        soundness: dict[str, Any] | None = None,
         captions_per_image: int | None = None,
         scorer: dict[str, Any] | None = None,
         initial: dict[str, Any] | None = None,
@@ -66,6 +66,7 @@ class CaptionTask(pl.LightningModule):
         self.network = build_network(network, initial=initial)
         self.preprocess = PreprocessSpec.from_dict(preprocess)
         self._set_decoding(decoding)
+        self.soundness = Soundness() if soundness is None else Soundness.from_dict(soundness)
         self.kind: str = self.network.kind
         self.zero_shot: bool = self.network.zero_shot
         self.automatic_optimization = self.kind == "gradient"
@@ -192,7 +193,7 @@ class CaptionTask(pl.LightningModule):
         return CaptionBatch(ids, found, scores, flags)
 
     def _sound(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        return [each for each in candidates if not problems_of(each.text, korean=self.hparams["korean"])]
+        return [each for each in candidates if not self.soundness.problems(each.text)]
 
     def decode_otherwise(self, changes: dict[str, Any]) -> None:
         """Decode by other options than those that the checkpoint holds."""

@@ -1,10 +1,10 @@
 """From a captioner's plain configuration to a task ready to train: options checked, weights found, subwords learnt."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from src.captions.soundness import Soundness
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError
 from src.tasks.caption import CaptionTask
@@ -12,8 +12,6 @@ from src.tasks.create import image_size, split_options
 from src.tasks.found_weights import find_weights
 from src.tasks.networks import network_options
 from src.weights import ResolvedWeights
-
-_HANGUL = re.compile(r"[가-힣]")
 
 
 def create_caption_task(
@@ -66,7 +64,7 @@ def create_caption_task(
         decoding=decoding,
         retry=retry,
         monitor=monitor,
-        korean=mostly_korean(captions),
+        soundness=Soundness.of([text for texts in captions for text in texts]).to_dict(),
         captions_per_image=captions_per_image,
         scorer=scorer_options,
         initial=found.initial,
@@ -77,12 +75,6 @@ def create_caption_task(
 
         task.taken_over = take_over(task.network, Path(model["start_from"]))
     return task, found.resolved
-
-
-def mostly_korean(captions: Sequence[Sequence[str]]) -> bool:
-    """Whether at least half of the captions have Hangul in them; without any caption: True."""
-    texts = [text for each in captions for text in each]
-    return not texts or sum(bool(_HANGUL.search(text)) for text in texts) >= len(texts) / 2
 
 
 def _scorer(options: dict[str, Any] | None, weights_dir: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
