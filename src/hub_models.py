@@ -40,6 +40,7 @@ __all__ = [
 WORDS = ("auto", "pretrained", "random")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_FOLDERS = ("qformer_tokenizer",)  # inside a checkpoint, of small text files: InstructBLIP's second tokenizer
 
 
 def resolve_checkpoint(
@@ -214,7 +215,8 @@ def wanted_files(names: Sequence[str]) -> list[str]:
         )
     indices = {*_INDEXED}
     texts = [n for n in top if n.endswith((".json", ".txt", ".jinja")) and n not in indices and n not in tensors]
-    return sorted({*tensors, *texts, *(n for n in top if n.endswith((".model", ".spm")))})
+    inside = [n for n in names if n.partition("/")[0] in _FOLDERS and n.endswith((".json", ".txt"))]
+    return sorted({*tensors, *texts, *inside, *(n for n in top if n.endswith((".model", ".spm")))})
 
 
 def download_checkpoint(repo: str) -> Path:
@@ -250,6 +252,8 @@ def fetch_checkpoint(repo: str, folder: Path) -> Path:
     for file in sorted(found.iterdir()):
         if file.is_file():
             shutil.copyfile(file, part / file.name)
+        elif file.name in _FOLDERS:
+            shutil.copytree(file, part / file.name)
     for file in weight_files(part):
         inspect_weights(file)
     part.rename(target)

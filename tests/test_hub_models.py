@@ -129,6 +129,8 @@ def test_only_what_is_needed_is_downloaded() -> None:
     names = ["README.md", "config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx",
              "tokenizer.json", "tf_model.h5"]  # fmt: skip
     assert wanted_files(names) == ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt"]
+    second = ["qformer_tokenizer/tokenizer.json", "qformer_tokenizer/tokenizer_config.json"]
+    assert set(second) <= set(wanted_files([*names, *second]))  # InstructBLIP has two tokenizers
     assert "pytorch_model.bin" in wanted_files([name for name in names if name != "model.safetensors"])
     with pytest.raises(ProjectError, match="no transformers checkpoint"):
         wanted_files(["weights.pt", "config.json"])

@@ -67,7 +67,7 @@ class HubCaptioner(nn.Module):
         if lora is not None:
             self.adapted = add_lora(self.model, lora, frozen=self.freeze, cross_attention=self.cross_attention)
         if gradient_checkpointing:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _recompute(self.model)
         # `generate` fills options that we leave open from the checkpoint's own (forced ends, penalties, top-k).
         self._published = getattr(self.model, "generation_config", None)
         for module in self.model.modules():
@@ -224,6 +224,14 @@ def pad_rows(rows: Sequence[Sequence[int]], value: int, device: torch.device) ->
 def first_known(*tokens: int | None) -> int:
     """The first that is not None."""
     return next(int(token) for token in tokens if token is not None)
+
+
+def _recompute(model: Any) -> None:
+    """Recompute activations in the backward pass, by whichever name this transformers has for it."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _set_attention(model: Any, attention: str) -> None:

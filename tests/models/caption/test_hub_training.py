@@ -417,3 +417,12 @@ def test_random_weights_need_a_tokenizer(build) -> None:
         ImageTextCaptioner, given, weights="random", weights_dir=None, bundled=True, class_names=[]
     )
     assert ImageTextCaptioner(image_size=(32, 32), **prepared.options, **prepared.initial).report is None
+
+
+def test_fetched_checkpoint_has_both_tokenizers(tmp_path, build, root, monkeypatch) -> None:
+    from src import hub_models
+
+    monkeypatch.setattr(hub_models, "_find", lambda *_: ("cache", checkpoint(root, "instructblip"), "the cache"))
+    folder = hub_models.fetch_checkpoint("owner/instruct", tmp_path / "weights")
+    network, _ = build("instructblip", weights=folder)
+    assert network.processor.qformer_tokenizer("상자")["input_ids"]
