@@ -146,13 +146,12 @@ class Prompted(Family):
         return asked, int(tokens[0] if ends else tokenizer.eos_token_id)
 
     def _process(self, network: HubCaptioner, images: Sequence[Tensor]) -> dict[str, Any]:
-        """The processor's answer for unit-range pictures."""
+        """The processor's answer for pictures of bytes (3, H, W)."""
         begins = network.tokenizer.bos_token
         twice = self.chat and bool(begins) and network.rendered.startswith(begins)
         found = network.processor(
             text=[network.rendered] * len(images),
             images=[[image] for image in images] if self._nested(network) else list(images),
-            do_rescale=False,
             padding=True,
             padding_side="left",
             return_tensors="pt",
@@ -167,7 +166,7 @@ class Prompted(Family):
     def _ask_once(self, network: HubCaptioner) -> None:
         """Fixed pictures: the prompt's tokens are always the same."""
         height, width = network.image_size
-        found = self._process(network, [torch.zeros(3, height, width)])
+        found = self._process(network, [torch.zeros(3, height, width, dtype=torch.uint8)])
         pixels = found.pop("pixel_values")
         if tuple(pixels.shape[-2:]) != (height, width):
             size = pixels.shape[-2] if pixels.shape[-2] == pixels.shape[-1] else list(pixels.shape[-2:])
@@ -183,7 +182,8 @@ class Prompted(Family):
         if self.fixed:
             asked = {name: value.to(device).expand(len(images), -1) for name, value in network.asked.items()}
             return {**asked, "pixel_values": images.to(dtype)}
-        found = self._process(network, list(images.float()))
+        # Back to the bytes that they were: a processor resizes, and cuts off what overshoots, in bytes.
+        found = self._process(network, list((images.float() * 255).round().clamp(0, 255).to(torch.uint8)))
         moved = {name: value.to(device) for name, value in found.items() if isinstance(value, Tensor)}
         return {name: value.to(dtype) if value.is_floating_point() else value for name, value in moved.items()}
 
@@ -256,7 +256,9 @@ class Queries(Prompted):
         return {**super().inputs(network, images), "interpolate_pos_encoding": other}
 
     def _ask_once(self, network: HubCaptioner) -> None:
-        found = self._process(network, [torch.zeros(3, 8, 8)])  # its tokens do not depend on the picture's size
+        found = self._process(
+            network, [torch.zeros(3, 8, 8, dtype=torch.uint8)]
+        )  # its tokens do not depend on the picture's size
         network.asked = {k: v for k, v in found.items() if isinstance(v, Tensor) and k != "pixel_values"}
 
 

@@ -96,6 +96,36 @@ def test_only_the_answer_and_its_end_are_learnt(name, build) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["blip", "blip2", "llava", "llava_onevision", "qwen2_vl", "qwen3_vl", "smolvlm"])
+def test_inputs_are_those_of_the_checkpoints_own_processor(name, build) -> None:
+    """Our pictures are floats that the task normalised; a processor is meant for bytes."""
+    network, options = build(name)
+    height, width = network.image_size
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8, generator=random)
+    usual = network.normalization(options)
+    mean, std = (torch.tensor(usual[key])[:, None, None] for key in ("mean", "std"))
+    ours = network.prompt((pixels / 255 - mean) / std).inputs
+    pictures = [transformers.image_transforms.to_pil_image(one.numpy()) for one in pixels]
+    if name.startswith("blip"):
+        theirs = network.processor(images=pictures, text=[network.prompt_text or ""] * 2, return_tensors="pt")
+        if name == "blip":
+            with torch.no_grad():
+                seen = network.model.vision_model(pixel_values=theirs["pixel_values"]).last_hidden_state
+            torch.testing.assert_close(ours["encoder_hidden_states"], seen, atol=1e-4, rtol=1e-4)
+            return
+    else:
+        content = [{"type": "image"}, {"type": "text", "text": network.prompt_text}]
+        theirs = network.processor.apply_chat_template(
+            [[{"role": "user", "content": [{**content[0], "image": one}, content[1]]}] for one in pictures],
+            add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )  # fmt: skip
+    assert set(ours) - {"interpolate_pos_encoding"} == set(theirs)
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, atol=1e-5, rtol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
 def test_two_pictures_come_back_word_for_word(build) -> None:
     network, _ = build("blip")
     images = pictures(network)
