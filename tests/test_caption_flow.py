@@ -1,6 +1,7 @@
 """The caption task from the command's configuration to a validated submission, on a tiny competition."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +135,18 @@ def test_baselines_run_without_weights(finished: tuple[Path, Path]) -> None:
     assert texts.nunique() == 1
 
 
-def test_start_from_takes_over_what_fits(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_start_from_takes_over_what_fits(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, outputs = finished
     source = run_of(outputs, "a")
     base = [*on_captions(root, outputs), *TINY_CAPTIONER, "model.max_epochs=1"]
     train(compose("train", *base, "run=next", f"model.start_from='{source}'"))
-    assert "taken over from" in capsys.readouterr().out
-    with pytest.raises(ProjectError, match="none of its"):
-        other = ("model.backbone=vit_tiny_patch16_224", "model.width=48")
-        train(compose("train", *base, "run=other", f"model.start_from='{source}'", *other))
+    assert re.search(r"\d+ of \d+ arrays, \d+ subwords taken over from", capsys.readouterr().out)
+    strange = tmp_path / "strange.ckpt"
+    torch.save({"state_dict": {"network.x": torch.ones(3)}, "hyper_parameters": {"network": {}}}, strange)
+    with pytest.raises(ProjectError, match="none of its 1 arrays"):
+        train(compose("train", *base, "run=other", f"model.start_from='{strange}'"))
     with pytest.raises(ProjectError, match="no such checkpoint"):
         train(compose("train", *base, "run=none", "model.start_from=outputs/caption/nothing_here"))
 
@@ -175,3 +179,28 @@ def test_choice_first_submits_the_models_own(finished: tuple[Path, Path]) -> Non
     run = run_of(outputs, "first")
     decision = record(run / "metrics.json")["decision"]
     assert decision["weights"] == {"model": 1.0, "consensus": 0.0, "image": 0.0}
+
+
+def test_embeddings_follow_their_subwords() -> None:
+    """Another vocabulary: a subword that both have keeps its embedding, whatever its number."""
+    from src.models.caption.subwords import Codec, train_subwords
+    from src.tasks.networks import build_network
+
+    texts = (
+        ["빨간 사과 한 개가 있다.", "파란 컵 두 개가 있다."],
+        ["초록색 별이 있다.", "빨간 별 세 개가 있다.", "노란 컵."],
+    )
+    tokenizers = [train_subwords(each, vocab_size=60) for each in texts]
+    options = {
+        "_target_": "src.models.caption.encoder_decoder.EncoderDecoder", "image_size": [64, 64], "width": 16, "heads": 2,
+        "depth": 1, "backbone": "resnet10t",
+    }  # fmt: skip
+    old, new = (build_network({**options, "tokenizer_json": each}) for each in tokenizers)
+    before = new.decoder.embedding.weight.detach().clone()
+    count = new.adopt_embeddings(old.decoder.embedding.weight.detach(), tokenizers[0])
+    first, second = (Codec(each).vocabulary() for each in tokenizers)
+    shared = set(first) & set(second)
+    assert count == len(shared) > 4 and len(second) > len(shared)
+    for token, number in second.items():
+        expected = old.decoder.embedding.weight[first[token]] if token in shared else before[number]
+        assert torch.equal(new.decoder.embedding.weight[number], expected)

@@ -8,11 +8,13 @@ from torch import nn
 from src.errors import ProjectError
 from src.runs import in_repository, shown_path
 
+EMBEDDING = "decoder.embedding.weight"  # of networks that learn their subwords: a row a subword
+
 
 def take_over(network: nn.Module, source: Path) -> str:
     """Copy every parameter and buffer of an earlier run's network that this one has by the same name and shape.
 
-    Subword embeddings fit only between networks of one tokenizer; those of another vocabulary keep their first values.
+    Of another vocabulary the embeddings of the subwords that both have are taken over, whatever their numbers.
 
     Args:
         source: a run's folder (its first fold's best checkpoint is used) or a checkpoint file.
@@ -25,12 +27,16 @@ def take_over(network: nn.Module, source: Path) -> str:
     """
     path = _checkpoint(in_repository(source))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        state, options = kept["state_dict"], kept["hyper_parameters"]["network"]
     except Exception as error:  # a file cut short or of another kind: the remedy is the same
         first = (str(error).splitlines() or [""])[0]
         raise ProjectError(f"model.start_from={path} cannot be read ({type(error).__name__}: {first}).") from error
     given = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    own = network.state_dict()
+    own, shared = network.state_dict(), 0
+    vocabulary = options.get("tokenizer_json")
+    if vocabulary is not None and hasattr(network, "adopt_embeddings"):
+        shared = network.adopt_embeddings(given.pop(EMBEDDING), vocabulary)
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise ProjectError(
@@ -38,9 +44,10 @@ def take_over(network: nn.Module, source: Path) -> str:
             "model, with the same backbone, width and depth."
         )
     network.load_state_dict(fitting, strict=False)
-    left = [name for name in own if name not in fitting]
+    left = [name for name in own if name not in fitting and not (shared and name == EMBEDDING)]
+    words = f", {shared} subwords" if shared else ""
     named = f"; {len(left)} keep their first values, {left[0]} among them" if left else ""
-    return f"{len(fitting)} of {len(own)} arrays taken over from {shown_path(path)}{named}"
+    return f"{len(fitting)} of {len(own)} arrays{words} taken over from {shown_path(path)}{named}"
 
 
 def _checkpoint(source: Path) -> Path:

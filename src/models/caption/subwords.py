@@ -72,3 +72,7 @@ class Codec:
     def decode(self, ids: Sequence[int]) -> str:
         """The caption of these ids, special tokens left out, stripped."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    def vocabulary(self) -> dict[str, int]:
+        """Every token and its id."""
+        return dict(self._tokenizer.get_vocab())
