@@ -192,8 +192,8 @@ def test_embeddings_follow_their_subwords() -> None:
     )
     tokenizers = [train_subwords(each, vocab_size=60) for each in texts]
     options = {
-        "_target_": "src.models.caption.encoder_decoder.EncoderDecoder", "image_size": [64, 64], "width": 16, "heads": 2,
-        "depth": 1, "backbone": "resnet10t",
+        "_target_": "src.models.caption.encoder_decoder.EncoderDecoder", "image_size": [64, 64], "width": 16,
+        "heads": 2, "depth": 1, "backbone": "resnet10t",
     }  # fmt: skip
     old, new = (build_network({**options, "tokenizer_json": each}) for each in tokenizers)
     before = new.decoder.embedding.weight.detach().clone()
