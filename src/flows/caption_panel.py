@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from src.captions.decision import CaptionDecision, Chosen, decide
+from src.metrics.caption.clip_score import clip_score
 from src.metrics.caption.measure import CaptionMetric, Frequencies, evaluate_captions, intervals, parse_caption_metric
 
 FREQUENCIES_FILE = "frequencies.json.gz"
@@ -81,18 +82,29 @@ def panel(
     known = rows.known()
     if not known.references:
         return {"metric": None, "n": 0}
-    texts = [chosen.text for chosen in choose(known.frame, decision, frequencies)]
+    chosen = choose(known.frame, decision, frequencies)
+    texts = [each.text for each in chosen]
     figures = evaluate_captions(texts, known.references, tokenizer=metric.tokenizer)
     names = [name for name in figures if isinstance(figures[name], float)]
     bounds = intervals(texts, known.references, names=names, tokenizer=metric.tokenizer, resamples=RESAMPLES)
     return {
         **figures,
+        **_clip_score(known.frame, chosen),
         "metric": metric.corpus(texts, known.references),
         "n": len(texts),
         "intervals": {name: [float(low), float(high)] for name, (low, high) in bounds.items()},
         "first": metric.corpus([each[0] for each in known.frame["candidates"]], known.references),
         "constant": metric.corpus([decision.fallback] * len(texts), known.references),
     }
+
+
+def _clip_score(frame: pd.DataFrame, chosen: Sequence[Chosen]) -> dict[str, float]:
+    """`clip_score`, the mean CLIPScore of the chosen candidates as the scorer saw them; {} without a scorer."""
+    images = columns_of(frame)[2]
+    kept = (
+        [] if images is None else [row[each.index] for row, each in zip(images, chosen, strict=True) if each.index >= 0]
+    )
+    return {"clip_score": float(clip_score(kept).mean())} if kept else {}
 
 
 def troubles(frame: pd.DataFrame, decision: CaptionDecision, frequencies: Frequencies) -> dict[str, Any]:

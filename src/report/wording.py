@@ -48,6 +48,7 @@ METRIC_NAMES = {
     "rouge_l": "ROUGE-L",
     "meteor": "METEOR",
     "chrf": "chrF",
+    "clip_score": "CLIPScore",
     "exact_match": "Exact match",
     "images": "Images",
 }

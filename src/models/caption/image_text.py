@@ -130,7 +130,7 @@ class ImageTextCaptioner(HubCaptioner):
         if folder is None:
             raise ProjectError(
                 f"model.weights=random: {repo} is not on this machine, and without its files there is no tokenizer. "
-                f"Fetch it (python -m src.weights fetch {repo}) or choose model=compact, which learns its own."
+                f"Fetch it (python -m src.weights fetch {repo}) or choose model=encoder_decoder, which learns its own."
             )
         return {"weights": found, "texts": ResolvedWeights("file", str(folder), f"tokenizer of {folder.name}", None)}
 
