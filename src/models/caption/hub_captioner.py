@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,10 @@ class HubCaptioner(nn.Module):
         training = self.training
         self.eval()
         try:
-            return write_captions(self.prompt(images), decoding, self.decode, seeds=seeds)
+            prompt = self.prompt(images)
+            most = self.room(prompt.length, decoding.max_tokens)
+            decoding = replace(decoding, max_tokens=most, min_tokens=min(decoding.min_tokens, most))
+            return write_captions(prompt, decoding, self.decode, seeds=seeds)
         finally:
             self.train(training)
 
@@ -160,6 +164,21 @@ class HubCaptioner(nn.Module):
     def answer_tokens(self, text: str) -> list[int]:
         """Tokens of a caption as it stands behind the prompt, without marks of beginning and end."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def room(self, taken: int, wanted: int) -> int:
+        """Of `wanted` tokens behind `taken`, how many the decoder has positions for; at least one."""
+        text = self.text_config()
+        most = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+        return wanted if not isinstance(most, int) else max(1, min(wanted, most - taken))
+
+    def text_config(self) -> Any:
+        """The configuration of the half that writes."""
+        return self.model.config.get_text_config()
+
+    def learnt_tokens(self, text: str, taken: int) -> list[int]:
+        """Tokens of a caption to learn behind `taken` others, cut where the decoder's positions end."""
+        tokens = self.answer_tokens(text)
+        return tokens[: self.room(taken, len(tokens))]
 
     def banned(self, ends: Sequence[int], *more: int | None) -> list[int]:
         """Tokens that no caption may hold: special ones, and `more`."""

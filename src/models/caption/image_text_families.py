@@ -59,7 +59,7 @@ class Blip(Family):
         self, network: HubCaptioner, images: Tensor, rows: Sequence[int], texts: Sequence[str]
     ) -> dict[str, Any]:
         device = images.device
-        answers = [network.answer_tokens(text) for text in texts]
+        answers = [network.learnt_tokens(text, len(network.start)) for text in texts]
         inputs = [[*network.start, *answer] for answer in answers]
         hidden = [-100] * (len(network.start) - 1)
         labels = [[*hidden, *answer, network.end] for answer in answers]
@@ -192,7 +192,8 @@ class Prompted(Family):
     ) -> dict[str, Any]:
         device = images.device
         inputs = self.inputs(network, images[list(rows)])
-        answers = [[*network.answer_tokens(self._joined(network, text)), network.end] for text in texts]
+        taken = 1 if network.crossed else inputs["input_ids"].shape[1]
+        answers = [[*network.learnt_tokens(self._joined(network, text), taken), network.end] for text in texts]
         if network.crossed:
             start = int(network.model.config.get_text_config().decoder_start_token_id)
             inputs["decoder_input_ids"] = pad_rows([[start, *row[:-1]] for row in answers], network.pad, device)

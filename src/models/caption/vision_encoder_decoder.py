@@ -193,7 +193,7 @@ class VisionEncoderDecoderCaptioner(HubCaptioner):
         return seen.last_hidden_state
 
     def training_inputs(self, images: Tensor, rows: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
-        answers = [[*self.answer_tokens(text), self.end] for text in texts]
+        answers = [[*self.learnt_tokens(text, 1), self.end] for text in texts]
         read = [[self.start, *answer[:-1]] for answer in answers]
         return {
             "encoder_outputs": (self._see(images)[list(rows)],),
@@ -215,6 +215,18 @@ class VisionEncoderDecoderCaptioner(HubCaptioner):
             ends=[self.end],
             banned=self.banned([self.end], self.start),
         )
+
+    def export(self, folder: str | Path) -> Path:
+        """As HubCaptioner.export, with an image processor of this canvas and normalisation."""
+        from transformers import ViTImageProcessor
+
+        target = super().export(folder)
+        size = dict(zip(("height", "width"), self.image_size, strict=True))
+        ViTImageProcessor(size=size, image_mean=self.image_mean, image_std=self.image_std).save_pretrained(target)
+        return target
+
+    def text_config(self) -> Any:
+        return self.model.config.decoder
 
     def vocabulary_size(self) -> int:
         return int(self.model.decoder.get_output_embeddings().weight.shape[0])

@@ -203,3 +203,15 @@ def test_images_without_captions_and_empty_batches(build) -> None:
     assert nothing.item() == 0.0 and network.generate(images[:0], GREEDY) == []
     some = network.loss(images, [[], [CAPTIONS[0]]])["loss_caption"]
     assert some.item() == pytest.approx(network.loss(images[1:], [[CAPTIONS[0]]])["loss_caption"].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["blip", "vit_kogpt2", "vit_kobart"])
+def test_captions_longer_than_the_decoder_are_cut(name, build) -> None:
+    network, _ = build(name)
+    images = pictures(network)
+    long = " ".join(CAPTIONS * 20)
+    loss = network.loss(images, [[long], [CAPTIONS[0]]])["loss_caption"]
+    assert torch.isfinite(loss)
+    decoding = Decoding(method="greedy", candidates=1, max_tokens=400, min_tokens=300)
+    for group in network.generate(images, decoding):
+        assert len(group) == 1

@@ -181,6 +181,7 @@ def test_exported_folder_is_a_plain_transformers_checkpoint(name, build, tmp_pat
 def test_whole_encoder_decoder_checkpoint_is_read(build, tmp_path) -> None:
     network, _ = build("vit_kobart")
     images = pictures(network)
+    network.image_std = [0.3, 0.4, 0.5]
     folder = network.export(tmp_path / "whole")
     prepared = prepare_network(
         VisionEncoderDecoderCaptioner, {"checkpoint": "owner/whole"}, weights=str(folder), weights_dir=None,
@@ -188,6 +189,7 @@ def test_whole_encoder_decoder_checkpoint_is_read(build, tmp_path) -> None:
     )  # fmt: skip
     whole = VisionEncoderDecoderCaptioner(image_size=network.image_size, **prepared.options, **prepared.initial)
     assert whole.generate(images, BEAM) == network.generate(images, BEAM)
+    assert whole.image_std == [0.3, 0.4, 0.5] and whole.report.missing == ()
     with pytest.raises(ProjectError, match="vit_kogpt2"):
         prepare_network(
             ImageTextCaptioner, {"checkpoint": "owner/whole"}, weights=str(folder), weights_dir=None, bundled=False,
