@@ -126,13 +126,14 @@ def test_unreadable_picture_keeps_its_row(tmp_path: Path) -> None:
 
 def test_baselines_run_without_weights(finished: tuple[Path, Path]) -> None:
     root, outputs = finished
-    nearest = ("model=nearest", "model.backbone=resnet10t", "model.weights=random", "model.image_size=64")
+    nearest = ("model=nearest", "model.weights=builtin", "model.image_size=64")
     for name, model in {"template": ("model=template",), "nearest": nearest}.items():
         train(compose("train", *on_captions(root, outputs), *model, f"run={name}"))
         metrics = record(run_of(outputs, name) / "metrics.json")
         assert metrics["graded"]["metric"] is not None
     texts = pd.read_csv(run_of(outputs, "template") / "submission.csv")["caption"]
     assert texts.nunique() == 1
+    assert record(run_of(outputs, "nearest") / "run.json")["network"]["backbone"] == "filter_bank"
 
 
 def test_start_from_takes_over_what_fits(

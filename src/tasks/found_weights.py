@@ -35,12 +35,13 @@ def find_weights(
     Raises:
         WeightsNotFound, ProjectError: as `resolve_weights` and `resolve_checkpoint` do.
     """
-    if weights == "builtin":
-        raise ProjectError(
-            "model.weights=builtin: the built-in filters are features for anomaly models. For this model choose "
-            "pretrained, random, or a path."
-        )
     kind = network_class(network["_target_"])
+    takes_builtin = getattr(kind, "takes_builtin", False)  # compares pictures by features that it does not train
+    if weights == "builtin" and not takes_builtin:
+        raise ProjectError(
+            "model.weights=builtin: the built-in filters are features for models that compare pictures. For this model "
+            "choose pretrained, random, or a path."
+        )
     if hasattr(kind, "checkpoints"):
         from src.hub_models import prepare_network
 
@@ -59,9 +60,12 @@ def find_weights(
         print("weights   this thin backbone has no pretrained ones: on the bundled sample it is trained from nothing")
         resolved = ResolvedWeights("random", None, "random values, trained from scratch", None)
     else:
+        fallback = "builtin" if takes_builtin else "random"
         resolved = resolve_weights(
-            network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback="random"
+            network["backbone"], weights, weights_dir=weights_dir, bundled=bundled, fallback=fallback
         )
+        if resolved.kind == "builtin":
+            network = {**network, "backbone": "filter_bank", "backbone_args": {}}
     return Found(network, {"weights": resolved.path}, resolved, _normalization(kind, network))
 
 

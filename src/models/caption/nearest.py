@@ -45,6 +45,7 @@ class NearestCaption(SizedByCheckpoint):
 
     kind: ClassVar[str] = "memory"
     zero_shot: ClassVar[bool] = False
+    takes_builtin: ClassVar[bool] = True
     fitted = ("center", "memory", "owners")
 
     def __init__(
