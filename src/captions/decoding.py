@@ -80,7 +80,9 @@ class Decoding:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                raise ProjectError(f"decoding.{name} is not an option.{nearest(name, known)} Known: {', '.join(known)}.")
+                raise ProjectError(
+                    f"decoding.{name} is not an option.{nearest(name, known)} Known: {', '.join(known)}."
+                )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
