@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import math
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from src.errors import ProjectError
 from src.models.caption.search import search
 from src.models.caption.subwords import Codec
 from src.models.caption.text_decoder import DecoderStepper, TextDecoder
-from src.models.caption.visual_tokens import VisualTokens, freeze_stages
+from src.models.caption.visual_tokens import Concepts, VisualTokens, freeze_stages
 from src.models.features import FeatureExtractor, LoadReport, default_normalization, feature_layers
 from src.models.parameter_groups import grouped
 
@@ -35,6 +34,8 @@ class EncoderDecoder(nn.Module):
         depth, visual_depth: layers of the decoder, and of self-attention among the visual tokens before it.
         dropout, label_smoothing: shares.
         word_dropout: share of input tokens hidden while training (Bowman et al. 2016): the image must tell them.
+        concept_weight: weight of a second loss, which tells a caption's subwords from single cells of the maps (Fang et
+            al. 2015, section 3); a backbone with random weights learns to see much sooner by it. 0 = none.
         vocab_size: subwords to learn; for whoever makes `tokenizer_json`, which then holds the true number.
         max_tokens: tokens that are learnt of a caption.
         freeze: stages of the backbone, from the first on, that do not learn; "all" = the whole backbone.
@@ -91,7 +92,7 @@ class EncoderDecoder(nn.Module):
             channels=self.backbone.channels, width=width, heads=heads, depth=visual_depth, dropout=dropout
         )
         self.decoder = TextDecoder(size=self.codec.size, width=width, depth=depth, heads=heads, dropout=dropout)
-        self.concepts = nn.Linear(width, self.codec.size) if concept_weight else None
+        self.concepts = Concepts(self.backbone.channels, self.codec.size) if concept_weight else None
         self.concept_weight = concept_weight
         # In the state dict, so that a rebuilt network knows it too; a float, so that weight averaging can treat it.
         self.register_buffer("pretrained", torch.tensor(float(weights is not None)))
@@ -119,10 +120,11 @@ class EncoderDecoder(nn.Module):
         images: normalised B×3×H×W. captions: one or more an image; an image with none adds nothing.
         """
         tokens, owner = self._tokens(captions, images.device)
-        visual = self.encode(images)
+        maps = self.backbone(images)
+        visual = self.visual(maps)
         if not len(tokens):
             return {"loss_caption": visual.sum() * 0.0}
-        losses = {"loss_concept": self._concept_loss(visual, tokens, owner)} if self.concept_weight else {}
+        losses = {"loss_concept": self._concept_loss(maps, tokens, owner)} if self.concept_weight else {}
         if len(tokens) % len(images) or not owner.equal(rows_alike(len(images), len(tokens), images.device)):
             visual = visual[owner]  # captions are not equally many an image: each gets its own copy
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
@@ -134,16 +136,15 @@ class EncoderDecoder(nn.Module):
         count = torch.bincount(image, minlength=len(images))
         return {"loss_caption": (price / count[image]).sum() / (count > 0).sum(), **losses}
 
-    def _concept_loss(self, visual: Tensor, tokens: Tensor, owner: Tensor) -> Tensor:
-        """Binary cross-entropy of each subword's share among an image's captions, told from the mean visual token."""
-        said = torch.zeros(len(tokens), self.codec.size, device=tokens.device).scatter_(1, tokens[:, 1:], 1.0)
-        said[:, [self.codec.pad, self.codec.eos]] = 0.0
-        captions = torch.bincount(owner, minlength=len(visual))
-        share = torch.zeros(len(visual), self.codec.size, device=tokens.device).index_add_(0, owner, said)
+    def _concept_loss(self, maps: Sequence[Tensor], tokens: Tensor, owner: Tensor) -> Tensor:
+        """Binary cross-entropy of each subword's share among an image's captions, a subword of an image."""
+        images, size = len(maps[0]), self.codec.size
+        said = torch.zeros(len(tokens), size, device=tokens.device).scatter_(1, tokens[:, 1:], 1.0)
+        said[:, [self.codec.pad, self.codec.bos, self.codec.eos]] = 0.0
+        captions = torch.bincount(owner, minlength=images)
+        share = torch.zeros(images, size, device=tokens.device).index_add_(0, owner, said)
         share /= captions.clamp(min=1)[:, None]
-        places = self.concepts(visual).float()  # (B, S, V)
-        logits = places.logsumexp(dim=1) - math.log(places.shape[1])
-        losses = F.binary_cross_entropy_with_logits(logits, share, reduction="none").sum(dim=1)
+        losses = F.binary_cross_entropy_with_logits(self.concepts(maps), share, reduction="none").sum(dim=1)
         return self.concept_weight * (losses / share.sum(dim=1).clamp(min=1.0))[captions > 0].mean()
 
     def _tokens(self, captions: Sequence[Sequence[str]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -190,6 +191,20 @@ class EncoderDecoder(nn.Module):
                 return search(stepper, decoding, decode=self.codec.decode, seeds=seeds)
         finally:
             self.train(training)
+
+    def adopt_embeddings(self, rows: Tensor, tokenizer_json: str) -> int:
+        """Take over the embeddings of the tokens that another vocabulary shares with this one; returns how many.
+
+        rows: (tokens of the other vocabulary, width); tokenizer_json: that vocabulary.
+        """
+        own, other = self.codec.vocabulary(), Codec(tokenizer_json).vocabulary()
+        shared = [token for token in own if token in other]
+        if rows.shape[1] != self.decoder.embedding.embedding_dim or not shared:
+            return 0
+        with torch.no_grad():
+            target = torch.tensor([own[token] for token in shared])
+            self.decoder.embedding.weight[target] = rows[torch.tensor([other[token] for token in shared])]
+        return len(shared)
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups: a pretrained backbone learns at `lr · backbone_lr`; biases and norms do not decay."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -47,6 +48,23 @@ class VisualTokens(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens)
         return self.norm(tokens)
+
+
+class Concepts(nn.Module):
+    """Which subwords an image's captions hold, told from single cells of its maps.
+
+    Several instances of a subword say no more than one, as in Fang et al. (2015); their noisy-or is here the logarithm
+    of the mean exponential, which does not saturate. It teaches the backbone directly, before the decoder can read it.
+    """
+
+    def __init__(self, channels: Sequence[int], size: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Conv2d(count, size, 1) for count in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """One B×C×h×w a map → logits (B, size), float32."""
+        cells = [head(features).flatten(2).float() for head, features in zip(self.heads, maps, strict=True)]
+        return torch.stack([logits.logsumexp(dim=2) - math.log(logits.shape[2]) for logits in cells]).sum(dim=0)
 
 
 class EncoderLayer(nn.Module):

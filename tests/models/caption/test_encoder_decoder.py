@@ -1,5 +1,6 @@
 """The compact captioner: it learns captions by heart, and what it writes depends on the picture alone."""
 
+import math
 from typing import Any
 
 import pytest
@@ -172,6 +173,30 @@ def test_any_backbone_of_any_size_teaches_every_parameter(backbone: str, args: d
     sum(model.loss(pictures(2, size=size), [CAPTIONS[0] * 2, CAPTIONS[1]]).values()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert len(model.generate(pictures(2, size=size), Decoding(max_tokens=5))) == 2
+
+
+def test_concepts_are_told_from_any_single_cell() -> None:
+    """What one cell shows, the image is said to hold; the loss asks for the share of captions that say it."""
+    model = tiny(concept_weight=2.0, strides=[16, 32]).eval()
+    maps = [torch.zeros(1, count, side, side) for count, side in zip(model.backbone.channels, (4, 2), strict=True)]
+    with torch.no_grad():
+        for head in model.concepts.heads:
+            head.weight.zero_()
+            head.bias.zero_()
+        assert model.concepts(maps).abs().max() < 1e-6
+        model.concepts.heads[0].weight[7, 0] = 10.0
+        maps[0][0, 0, 3, 2] = 2.0
+        logits = model.concepts(maps)[0]
+        assert logits[7] > 15  # e^20 / 16 cells
+        assert logits[8].abs() < 1e-6
+    codec = model.codec
+    tokens = torch.tensor([[codec.bos, 7, codec.eos], [codec.bos, 9, codec.eos]])
+    with torch.no_grad():
+        both = model._concept_loss(maps, tokens, torch.tensor([0, 0]))
+        first = model._concept_loss(maps, tokens[:1], torch.tensor([0]))
+    flat = math.log(2) * (codec.size - 1)  # every other subword is at even odds
+    assert float(first) == pytest.approx(2.0 * flat, rel=1e-4)
+    assert float(both) == pytest.approx(2.0 * (flat + 0.5 * float(logits[7])), rel=1e-4)  # the first in half of them
 
 
 def test_places_are_told_apart() -> None:
