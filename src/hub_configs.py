@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
     config_class = _config_class(model_type)
     merged = _merge(raw, dict(overrides or {}))
     merged.pop("model_type", None)
-    _check_keys(config_class(), dict(overrides or {}), merged, "config")
+    if overrides:  # some types have no defaults to compare with
+        _check_keys(config_class(), dict(overrides), merged, "config")
     try:
         config = config_class.from_dict(merged)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -68,7 +70,7 @@ def part_config(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
 
 def build_config(config: Mapping[str, Any]) -> Any:
     """The transformers configuration that `load_config` or `plain_config` wrote as a dict."""
-    values = dict(config)
+    values = copy.deepcopy(dict(config))  # some classes take inner dicts apart
     return _config_class(values.pop("model_type", "")).from_dict(values)
 
 

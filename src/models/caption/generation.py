@@ -202,7 +202,8 @@ class PreparedStepper(Stepper):
 
     def advance(self, tokens: Tensor, rows: Tensor) -> Step:
         count = len(self.ids)
-        self.inputs["cache"].reorder_cache(rows)
+        held = "cache" if "cache" in self.inputs else "past_key_values"  # as older versions of transformers call it
+        self.inputs[held].reorder_cache(rows)
         self.inputs = {name: _rows(value, rows, count) for name, value in self.inputs.items()}
         self.ids = torch.cat([self.ids[rows], tokens[:, None]], dim=1)
         return self._forward(next_sequence_length=1)

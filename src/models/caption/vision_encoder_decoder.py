@@ -144,7 +144,7 @@ class VisionEncoderDecoderCaptioner(HubCaptioner):
         if found[last].path is None and not options.get("files"):
             raise ProjectError(
                 "random weights have no tokenizer: give the decoder's checkpoint (model.decoder_weights), or choose "
-                "model=compact, which learns its own."
+                "model=encoder_decoder, which learns its own."
             )
         return found
 
