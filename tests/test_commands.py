@@ -101,3 +101,30 @@ def test_the_detection_command_reaches_its_bars(tmp_path) -> None:
     assert graded_of(closing, "map50") >= 0.90, closing["graded"]
     assert graded_of(closing, "count_exact") >= 0.80, closing["graded"]
     assert seconds < 600
+
+
+def run_captions(outputs, *arguments: str) -> tuple[dict[str, str], float]:
+    """The closing lines of `python train.py task=caption`, by their first word, and the seconds that it took."""
+    start = time.monotonic()
+    done = run_command("train.py", "task=caption", f"outputs={outputs}", "run=first", *arguments, timeout=3600)
+    assert done.returncode == 0, done.stderr
+    return {line.split()[0]: line for line in done.stdout.strip().splitlines()}, time.monotonic() - start
+
+
+def test_the_caption_command_ends_in_a_validated_submission(tmp_path) -> None:
+    """The README's command with a baseline that is not trained: all of it but the quality, which the slow test holds."""
+    closing, _ = run_captions(tmp_path, "model=template", "model.image_size=64", "logger=csv", "report=false")
+    assert closing["submission"].endswith("(valid)") and "morpheme" in closing["signature"]
+    table = pd.read_csv(tmp_path / "caption" / "first" / "submission.csv", dtype=str, keep_default_na=False)
+    assert len(table) == 200 and table["id"].str.len().eq(4).all() and table["caption"].nunique() == 1
+    checked = run_command(
+        "make_submission.py", f"check={tmp_path}/caption/first/submission.csv", "competition=sample_caption"
+    )
+    assert checked.returncode == 0 and f"graded    cider_d {graded_of(closing, 'cider_d'):.4f}" in checked.stdout
+
+
+@pytest.mark.slow
+def test_the_caption_command_reaches_its_bars(tmp_path) -> None:
+    closing, seconds = run_captions(tmp_path)
+    assert graded_of(closing, "cider_d") >= 3.0, closing["graded"]
+    assert seconds < 900
