@@ -13,7 +13,8 @@ from src.errors import ProjectError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 OPEN_SECTIONS = (
-    "model.backbone_args.", "model.args.", "model.config.", "model.segmenter_config.", "model.text_config."
+    "model.backbone_args.", "model.args.", "model.config.", "model.segmenter_config.", "model.text_config.",
+    "model.lora.", "model.image_options.",
 )  # fmt: skip
 TASKS = tuple(sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
 

@@ -39,7 +39,12 @@ def test_documented_options_exist() -> None:
 
     known = {
         key
-        for choices in (["task=anomaly"], ["task=detection"], ["task=detection", "model=yolov8"], ["task=caption", "model=llava"])
+        for choices in (
+            ["task=anomaly"],
+            ["task=detection"],
+            ["task=detection", "model=yolov8"],
+            ["task=caption", "model=llava"],
+        )
         for key in flat_keys(compose("train", *choices))
     }
     for readme in READMES:
@@ -112,7 +117,7 @@ def run_captions(outputs, *arguments: str) -> tuple[dict[str, str], float]:
 
 
 def test_the_caption_command_ends_in_a_validated_submission(tmp_path) -> None:
-    """The README's command with a baseline that is not trained: all of it but the quality, which the slow test holds."""
+    """The README's command with a baseline that is not trained: all of it but the quality (see the slow test)."""
     closing, _ = run_captions(tmp_path, "model=template", "model.image_size=64", "logger=csv", "report=false")
     assert closing["submission"].endswith("(valid)") and "morpheme" in closing["signature"]
     table = pd.read_csv(tmp_path / "caption" / "first" / "submission.csv", dtype=str, keep_default_na=False)
