@@ -9,6 +9,7 @@ import pandas as pd
 from src.competition import Competition
 from src.errors import ProjectError
 from src.flows.base import Flow, Prepared
+from src.flows.missing_weights import refuse_missing_weights
 from src.flows.shared_rows import common_rows
 from src.job import Job
 from src.metrics.registry import Metric
@@ -26,7 +27,6 @@ class CaptionFlow(Flow):
 
     # -- before and during training ---------------------------------------------------------------------------------
     def refuse_early(self, config: dict[str, Any], *, bundled: bool, weights_dir: Path) -> None:
-        model = config["model"]
         if config["choice"] not in CHOICES:
             raise ProjectError(f"choice={config['choice']!r} is not known. Known: {', '.join(CHOICES)}.")
         from src.captions.decoding import Decoding
@@ -38,19 +38,12 @@ class CaptionFlow(Flow):
             raise ProjectError(f"captions_per_image={each!r}: give a whole number of at least 1, or null for all.")
         if bundled:
             return
-        from src.hub_models import refuse_checkpoint_early
+        scorer = config["scorer"]
+        if scorer["checkpoint"]:
+            from src.hub_models import refuse_checkpoint_early
 
-        if config["scorer"]["checkpoint"]:
-            words = config["scorer"]["weights"]
-            refuse_checkpoint_early(config["scorer"]["checkpoint"], words, weights_dir=weights_dir)
-        if "checkpoint" in model:
-            refuse_checkpoint_early(model["checkpoint"], model["weights"], weights_dir=weights_dir)
-        elif "backbone" in model:
-            from src.weights import has_published_shape, refuse_early, refuse_unpublished
-
-            if model["weights"] in ("auto", "pretrained") and not has_published_shape(model["backbone_args"]):
-                refuse_unpublished(model["backbone"], model["backbone_args"])
-            refuse_early(model["backbone"], model["weights"], weights_dir=weights_dir)
+            refuse_checkpoint_early(scorer["checkpoint"], scorer["weights"], weights_dir=weights_dir)
+        refuse_missing_weights(config["model"], weights_dir)
 
     def check_inputs(self, config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
         from src.tasks.create import check_model

@@ -22,6 +22,7 @@ from src.flows.detection_panel import (
     sizes_of,
     with_honest_counts,
 )
+from src.flows.missing_weights import refuse_missing_weights
 from src.flows.shared_rows import common_rows
 from src.job import Job
 from src.metrics.registry import Metric, get_metric
@@ -40,19 +41,8 @@ class DetectionFlow(Flow):
 
     # -- before and during training ---------------------------------------------------------------------------------
     def refuse_early(self, config: dict[str, Any], *, bundled: bool, weights_dir: Path) -> None:
-        model = config["model"]
-        if bundled:
-            return
-        if "checkpoint" in model:
-            from src.hub_models import refuse_checkpoint_early
-
-            refuse_checkpoint_early(model["checkpoint"], model["weights"], weights_dir=weights_dir)
-        elif "backbone" in model:
-            from src.weights import has_published_shape, refuse_early, refuse_unpublished
-
-            if model["weights"] in ("auto", "pretrained") and not has_published_shape(model["backbone_args"]):
-                refuse_unpublished(model["backbone"], model["backbone_args"])
-            refuse_early(model["backbone"], model["weights"], weights_dir=weights_dir)
+        if not bundled:
+            refuse_missing_weights(config["model"], weights_dir)
 
     def check_inputs(self, config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
         from src.tasks.create import check_model
@@ -124,9 +114,7 @@ class DetectionFlow(Flow):
             side = [1 if pd.isna(row[key]) else int(row[key]) for key in ("width", "height")]
             empty = {"boxes": [], "scores": [], "labels": [], "masks": None}
             rows.append({"id": name, "fold": -1, "width": side[0], "height": side[1], **empty})
-        print(
-            f"WARNING   {len(unread)} image(s) could not be read and got no boxes: {', '.join(map(str, unread[:5]))}"
-        )
+        print(f"WARNING   {len(unread)} image(s) could not be read and got no boxes: {', '.join(map(str, unread[:5]))}")
         return pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
 
     def measure(self, job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:

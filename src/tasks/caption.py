@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
 
 from src.captions.decoding import Candidate, Decoding
 from src.captions.soundness import Soundness
 from src.data.sampler import hash_ids
 from src.data.transforms import PreprocessSpec
-from src.errors import ProjectError
 from src.tasks.batches import CaptionBatch
 from src.tasks.half_precision import half_precision
+from src.tasks.losses import total_loss
 from src.tasks.networks import build_network
-from src.tasks.optimization import build_optimizer
+from src.tasks.optimization import build_optimizer, optimized
 
 PLACEHOLDER = "?"  # stands where a network wrote nothing at all; it is degenerate, so that it is replaced later
 
@@ -105,31 +104,14 @@ class CaptionTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         if self.kind == "memory":
             return None
-        options = self.hparams["optimization"]
-        if hasattr(self.network, "parameter_groups"):
-            groups = self.network.parameter_groups(options["lr"], options.get("weight_decay", 0.0))
-        else:
-            groups = [p for p in self.network.parameters() if p.requires_grad]
-        return build_optimizer(groups, options, self.trainer)
+        return build_optimizer(optimized(self), self.hparams["optimization"], self.trainer)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
         if self.kind == "memory":
             self.network.collect(self._images(batch), batch["captions"], batch["id"])
             return None
         losses = self.network.loss(self._images(batch), batch["captions"])
-        loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            raise ProjectError(
-                f"the training loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx} "
-                f"({', '.join(f'{k} {float(v):.3g}' for k, v in losses.items())}). Lower model.lr (now "
-                f"{self.hparams['optimization'].get('lr')}), set model.gradient_clip=1, or trainer.precision=32-true."
-            )
-        size = len(batch["id"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        if len(losses) > 1:
-            for name, value in losses.items():
-                self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
-        return loss
+        return total_loss(self, losses, size=len(batch["id"]), batch_idx=batch_idx, clip=1)
 
     def _images(self, batch: dict[str, Any]) -> Tensor:
         return self.preprocess.normalize(batch["image"])

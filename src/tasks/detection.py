@@ -13,12 +13,12 @@ from src.boxes.tiles import merge_tiles
 from src.boxes.types import Detections
 from src.data.geometry import boxes_to_original, map_to_original
 from src.data.transforms import PreprocessSpec
-from src.errors import ProjectError
 from src.models.detection.tta import merge_views, views
 from src.tasks.batches import DetectionBatch, row_of
 from src.tasks.half_precision import half_precision
+from src.tasks.losses import total_loss
 from src.tasks.networks import build_network
-from src.tasks.optimization import build_optimizer
+from src.tasks.optimization import build_optimizer, optimized
 
 TILE_IOU = 0.5  # one box an object within a tile, and one object across tiles
 
@@ -64,27 +64,11 @@ class DetectionTask(pl.LightningModule):
 
     # -- training ---------------------------------------------------------------------------------------------------
     def configure_optimizers(self) -> Any:
-        options = self.hparams["optimization"]
-        if hasattr(self.network, "parameter_groups"):
-            groups = self.network.parameter_groups(options["lr"], options.get("weight_decay", 0.0))
-        else:
-            groups = [p for p in self.network.parameters() if p.requires_grad]
-        return build_optimizer(groups, options, self.trainer)
+        return build_optimizer(optimized(self), self.hparams["optimization"], self.trainer)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         losses = self.network.loss(self._images(batch), targets_of(batch, self.device))
-        loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            raise ProjectError(
-                f"the training loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx} "
-                f"({', '.join(f'{k} {float(v):.3g}' for k, v in losses.items())}). Lower model.lr (now "
-                f"{self.hparams['optimization'].get('lr')}), set model.gradient_clip=10, or trainer.precision=32-true."
-            )
-        size = len(batch["id"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        for name, value in losses.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
-        return loss
+        return total_loss(self, losses, size=len(batch["id"]), batch_idx=batch_idx, clip=10)
 
     def _images(self, batch: dict[str, Any]) -> Tensor:
         return self.preprocess.normalize(batch["image"], memory_format=torch.channels_last)

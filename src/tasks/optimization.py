@@ -53,3 +53,11 @@ def build_optimizer(parameters: Sequence[Any], options: dict[str, Any], trainer:
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def optimized(task: Any) -> list[Any]:
+    """Parameter groups by the network's own rule, where it has one, else all parameters that train."""
+    options = task.hparams["optimization"]
+    if hasattr(task.network, "parameter_groups"):
+        return task.network.parameter_groups(options["lr"], options.get("weight_decay", 0.0))
+    return [parameter for parameter in task.network.parameters() if parameter.requires_grad]
