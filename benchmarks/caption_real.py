@@ -7,13 +7,13 @@ same training images. train.csv trains; val.csv is the test, graded afterwards. 
 make_submission.py, kept under --outputs and not repeated where it is there:
 
 nearest     the most similar training picture's first caption, and the consensus of the neighbours' captions
-decoder     frozen backbone, small decoder; candidates by beam search
-samples     the same training, candidates by nucleus sampling, chosen by consensus
+decoder     frozen backbone, small decoder learnt from nothing; 20 samples an image, the choice tuned out of fold
 english     the same network first trained on the English captions of the training images, then on the Korean ones
-folds       five folds of the best of them, candidates pooled
+folds       five folds of that, candidates pooled
 blend       its candidates and those of the nearest neighbours together
 
-The table gives CIDEr-D (morphemes), BLEU-4 and ROUGE-L of the submitted captions and of each run's first candidates.
+The table gives CIDEr-D (morphemes), BLEU-4 and ROUGE-L of the submitted captions, and of what beam search (five beams)
+puts first with the very same weights.
 """
 
 import argparse
@@ -38,7 +38,7 @@ DECODER = (
 )  # fmt: skip
 SAMPLES = ("decoding.method=nucleus", "decoding.candidates=20", "decoding.temperature=0.8")
 NEAREST = ("model=nearest", *BACKBONE, "augment=none")
-STEPS = ("nearest", "decoder", "samples", "english", "folds", "blend")
+STEPS = ("nearest", "decoder", "english", "folds", "blend")
 SHOWN = ("cider_d", "bleu4", "rouge_l")
 
 
@@ -72,17 +72,14 @@ class Bench:
         self.run("nearest", *NEAREST)
 
     def decoder(self) -> None:
-        self.run("decoder", *DECODER, "decoding.candidates=10", "decoding.beams=10")
-
-    def samples(self) -> None:
-        self.run("samples", *DECODER, *SAMPLES)
+        self.beam(self.run("decoder", *DECODER, *SAMPLES))
 
     def english(self) -> None:
         english = self.run(
             "english", *DECODER, "competition.data.train=train_english.csv", "competition.solution=null",
             "data.holdout=0", "model.max_epochs=15",
         )  # fmt: skip
-        self.run("english_then_korean", *DECODER, *SAMPLES, f"model.start_from={english}")
+        self.beam(self.run("english_then_korean", *DECODER, *SAMPLES, f"model.start_from={english}"))
 
     def folds(self) -> None:
         english = self.outputs / "caption" / "english"
@@ -111,8 +108,17 @@ class Bench:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         if metrics["graded"]:
             self.rows.append((name, "submitted", metrics["graded"], seconds))
-            self.rows.append((name, "first candidate", first_candidates(folder), None))
         return folder
+
+    def beam(self, run: Path) -> None:
+        """What beam search writes with the run's weights, first candidates, without any choice."""
+        from src.inference import infer
+
+        out = run / "infer" / "beam"
+        if not (out / "predictions.parquet").is_file():
+            options = ["decoding.method=beam", "decoding.beams=5", "decoding.candidates=5", "heatmaps=0"]
+            infer(compose("infer", [f"run={run}", f"out={out}", *options]))
+        self.rows.append((run.name, "beam search", first_candidates(run, out / "predictions.parquet"), None))
 
     def table(self) -> None:
         print(f"\n{'run':<24}{'captions':<18}" + "".join(f"{name:>10}" for name in SHOWN) + "   seconds")
@@ -132,8 +138,8 @@ def compose(config_name: str, overrides: list[str]) -> dict:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
 
 
-def first_candidates(run: Path) -> dict[str, float]:
-    """The metrics of a run's first candidates on the solution."""
+def first_candidates(run: Path, predictions: Path) -> dict[str, float]:
+    """The metrics of first candidates on the solution of a run's competition."""
     from src.competition import from_config
     from src.flows.caption_panel import judged
     from src.manifest import read_solution
@@ -142,7 +148,7 @@ def first_candidates(run: Path) -> dict[str, float]:
     from src.runs import open_run, read_config
 
     competition = from_config(read_config(open_run(run))["competition"])
-    rows = judged(read_predictions(run / "predictions" / "test.parquet", "caption"), read_solution(competition)).known()
+    rows = judged(read_predictions(predictions, "caption"), read_solution(competition)).known()
     return evaluate_captions([each[0] for each in rows.frame["candidates"]], rows.references)
 
 
