@@ -34,6 +34,8 @@ FRAMES: dict[str, dict[str, list[Any]]] = {
         "fold": [0, 0, 1],
         "candidates": [["고양이 두 마리", "cat"], ["개"], ['x, "y"\n']],
         "candidate_scores": [[-0.5, -1.5], [0.0], [2.0]],
+        "image_scores": [[0.3, 0.1], None, [0.2]],
+        "flags": [["retried"], None, None],
     },
 }
 
