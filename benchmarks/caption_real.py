@@ -34,6 +34,7 @@ DECODER = (
     "model.heads=4", "model.depth=2", "model.visual_depth=0", "model.dropout=0.3", "model.label_smoothing=0.1",
     "model.vocab_size=1000", "model.lr=0.001", "model.weight_decay=0.05", "model.ema=0.99", "model.max_epochs=20",
     "data.batch_size=32", "captions_per_image=null", "decoding.max_tokens=30", "augment=caption",
+    "augment.transforms=[{name: MirrorWithWords, p: 0.5}]", "model.word_dropout=0",
 )  # fmt: skip
 SAMPLES = ("decoding.method=nucleus", "decoding.candidates=20", "decoding.temperature=0.8")
 NEAREST = ("model=nearest", *BACKBONE, "augment=none")

@@ -124,6 +124,14 @@ def test_unreadable_picture_keeps_its_row(tmp_path: Path) -> None:
     assert submission["9002"] == fallback and len(submission) == 6
 
 
+def test_without_held_out_rows_nothing_is_tuned(finished: tuple[Path, Path]) -> None:
+    root, outputs = finished
+    train(compose("train", *on_captions(root, outputs), *TINY_CAPTIONER, "run=whole", "data.holdout=0"))
+    metrics = record(run_of(outputs, "whole") / "metrics.json")
+    assert metrics["metric"]["value"] is None and metrics["graded"]["n"] == 6
+    assert metrics["decision"]["weights"]["model"] == 1.0
+
+
 def test_baselines_run_without_weights(finished: tuple[Path, Path]) -> None:
     root, outputs = finished
     nearest = ("model=nearest", "model.weights=builtin", "model.image_size=64")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.captions.decision import CaptionDecision, Chosen, decide
@@ -25,7 +26,7 @@ class Judged:
 
     def known(self) -> "Judged":
         """The rows that have references."""
-        kept = [bool(each) for each in self.references]
+        kept = np.array([bool(each) for each in self.references], bool)  # an empty list would select columns
         return Judged(self.frame[kept].reset_index(drop=True), [each for each in self.references if each])
 
 
