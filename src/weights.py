@@ -186,12 +186,15 @@ def has_published_shape(backbone_args: dict[str, Any] | None) -> bool:
     return set(backbone_args or {}) <= HARMLESS_ARGUMENTS
 
 
-def refuse_unpublished(backbone: str, backbone_args: dict[str, Any]) -> NoReturn:
-    """Raise WeightsNotFound for a detector's backbone of another shape than the published one, with the ways out."""
+def refuse_unpublished(backbone: str, backbone_args: dict[str, Any], *, instead: str = "") -> NoReturn:
+    """Raise WeightsNotFound for a backbone of another shape than the published one, with the ways out.
+
+    `instead`: a model of the same task whose backbone has weights.
+    """
     changed = ", ".join(sorted(set(backbone_args) - HARMLESS_ARGUMENTS))
     raise WeightsNotFound(
         f"{backbone} with other {changed} has no pretrained weights anywhere. For your own data choose "
-        "model=compact_pretrained (or another detector), or train from nothing: model.weights=random."
+        f"{f'model={instead}' if instead else 'another model'}, or train from nothing: model.weights=random."
     )
 
 

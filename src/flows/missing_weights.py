@@ -11,13 +11,19 @@ def refuse_missing_weights(model: dict[str, Any], weights_dir: Path) -> None:
         WeightsNotFound: nothing is here and nothing is reachable; the message names the ways out.
         ProjectError: weights are asked for that nobody publishes.
     """
-    if "checkpoint" in model and model["checkpoint"]:
+    halves = [half for half in ("encoder", "decoder") if model.get(half)]  # a network of two checkpoints
+    if model.get("checkpoint") or halves:
         from src.hub_models import refuse_checkpoint_early
 
-        refuse_checkpoint_early(model["checkpoint"], model["weights"], weights_dir=weights_dir)
+        if model.get("checkpoint"):
+            wanted = {model["checkpoint"]: model["weights"]}
+        else:
+            wanted = {model[half]: model[f"{half}_weights"] or model["weights"] for half in halves}
+        for name, weights in wanted.items():
+            refuse_checkpoint_early(name, weights, weights_dir=weights_dir)
     elif "backbone" in model:
         from src.weights import has_published_shape, refuse_early, refuse_unpublished
 
         if model["weights"] in ("auto", "pretrained") and not has_published_shape(model["backbone_args"]):
-            refuse_unpublished(model["backbone"], model["backbone_args"])
+            refuse_unpublished(model["backbone"], model["backbone_args"], instead=f"{model['name']}_pretrained")
         refuse_early(model["backbone"], model["weights"], weights_dir=weights_dir)
