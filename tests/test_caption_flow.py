@@ -144,6 +144,25 @@ def test_baselines_run_without_weights(finished: tuple[Path, Path]) -> None:
     assert record(run_of(outputs, "nearest") / "run.json")["network"]["backbone"] == "filter_bank"
 
 
+def test_a_scorer_stands_beside_the_candidates(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    from tests.models.caption.tiny_clip import save_clip
+
+    root, outputs = finished
+    clip = save_clip(tmp_path / "clip")
+    scorer = ("scorer.checkpoint=owner/clip", f"scorer.weights='{clip}'")
+    train(compose("train", *on_captions(root, outputs), *TINY_CAPTIONER, *scorer, "run=scored", "report=false"))
+    run = run_of(outputs, "scored")
+    frame = read_predictions(run / "predictions" / "test.parquet", "caption")
+    assert all(len(a) == len(b) for a, b in zip(frame["candidates"], frame["image_scores"], strict=True))
+    assert all(-1.001 <= value <= 1.001 for row in frame["image_scores"] for value in row)
+    assert 0 <= record(run / "metrics.json")["graded"]["clip_score"] <= 2.5
+    clip.rename(tmp_path / "gone")  # the checkpoint holds the scorer too
+    again = read_predictions(infer(compose("infer", f"run='{run}'")) / "predictions.parquet", "caption")
+    before = frame.set_index("id")["image_scores"]
+    for row in again.itertuples():
+        assert row.image_scores == pytest.approx(before[row.id], abs=1e-5)
+
+
 def test_start_from_takes_over_what_fits(
     finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,8 +1,9 @@
-"""How well a caption fits a picture, by an image-text model: for re-ranking candidates, and for CLIPScore."""
+"""How well a caption fits a picture, by an image-text model: for re-ranking candidates, and for CLIPScore
+(`src.metrics.caption.clip_score`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +98,3 @@ def prepare_scorer(
     """
     resolved = resolve_checkpoint(checkpoint, weights, weights_dir=weights_dir, bundled=False, warn=warn)
     return encoder_options(resolved.path, config), {"weights": resolved.path}, resolved
-
-
-def clip_score(similarities: Iterable[float]) -> float:
-    """CLIPScore (Hessel et al. 2021, arXiv:2104.08718, section 3): mean of 2.5 · max(cosine, 0), from 0 to 2.5.
-
-    Numbers of one image-text model are not comparable with those of another, nor with the paper's (ViT-B/32, English,
-    texts that begin with "A photo depicts").
-
-    Raises:
-        ValueError: no similarities.
-    """
-    values = [2.5 * max(float(similarity), 0.0) for similarity in similarities]
-    if not values:
-        raise ValueError("no similarities: CLIPScore needs at least one picture with a caption")
-    return sum(values) / len(values)

@@ -17,7 +17,7 @@ from src.hub_models import prepare_network
 from src.models.caption.agreement import Agreement
 from src.models.caption.bank_sentences import fill, fill_bank, read_bank
 from src.models.caption.caption_bank import CaptionBank
-from src.models.caption.clip_scores import ClipScorer, clip_score, prepare_scorer
+from src.models.caption.clip_scores import ClipScorer, prepare_scorer
 from src.models.caption.constant import ConstantCaption
 from src.models.caption.image_text_encoder import FAMILIES
 from src.models.caption.nearest import NearestCaption
@@ -441,12 +441,6 @@ def test_scores_are_the_cosines_that_transformers_gives(clip_folder: Path) -> No
     assert scorer.scores(pictures(), [[], [], []]) == [[], [], []]
     with pytest.raises(ValueError, match="uint8"):
         scorer.scores(normalized(pictures()), [[], [], []])
-
-
-def test_clip_score() -> None:
-    assert clip_score([0.2, -0.4]) == pytest.approx(0.25)
-    with pytest.raises(ValueError, match="no similarities"):
-        clip_score([])
 
 
 # English, then Korean ------------------------------------------------------------------------------------------------
