@@ -88,6 +88,9 @@ def test_folds_are_pooled_and_runs_blended(finished: tuple[Path, Path], tmp_path
         assert set(row.candidates) == union and len(row.candidates) == len(union)
     result = make(compose("submit", f"runs=['{run_of(outputs, 'a')}','{run}']", f"outputs='{outputs}'"))
     assert result["oof"] is not None and Path(result["path"]).is_file()
+    assert dict(result["prepared"].notes)["weights"]
+    given = make(compose("submit", f"runs=['{run_of(outputs, 'a')}','{run}']", f"outputs='{outputs}'", "weights=[3,1]"))
+    assert dict(given["prepared"].notes)["weights"] == "0.75, 0.25"
 
 
 def test_resume_repeats_the_uninterrupted_run(finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

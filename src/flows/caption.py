@@ -184,7 +184,10 @@ class CaptionFlow(Flow):
         weights: Sequence[float] | None,
         target_false_alarm: float,
     ) -> Prepared:
-        """One run keeps its own decision. Of several, the candidates are pooled and the choice is tuned on the pool."""
+        """One run keeps its own decision. Of several, the candidates are pooled and the choice is tuned on the pool.
+
+        Without given weights a few are tried, and those of the best cross-validated value out of fold are taken.
+        """
         from src.captions.decision import CaptionDecision
         from src.flows.caption_panel import caption_metric, choose, judged, panel, read_frequencies, tuned
         from src.flows.caption_pool import pooled, spread
@@ -192,7 +195,7 @@ class CaptionFlow(Flow):
 
         if method not in (None, "auto", "consensus"):
             raise ProjectError(f"blend={method!r}: captions are pooled and one is chosen. Known: auto, consensus.")
-        metric = caption_metric(competition.metric)
+        metric, notes = caption_metric(competition.metric), []
         oof = [read_predictions(run.predictions / "oof.parquet", self.task) for run in runs]
         test = [read_predictions(run.predictions / "test.parquet", self.task) for run in runs]
         if len(runs) == 1:
@@ -203,16 +206,21 @@ class CaptionFlow(Flow):
             training = _training(manifest)
             frequencies = Frequencies.of(training, metric.tokenizer)
             spreads = [spread(rows) for rows in oof]
-            blended = judged(
-                pooled(common_rows(runs, oof), weights=weights, spreads=spreads),
-                manifest[manifest["split"] == "train"],
-            )
-            frame = pooled(test, weights=weights, spreads=spreads)
-            decision = tuned(
-                blended, metric=metric, training=training, frequencies=frequencies, how=method or "auto", runs=len(runs)
-            )
-            figures = panel(blended, decision, metric=metric, frequencies=frequencies)
-            value = {**figures, **_honest(decision)}["metric"]
+            common, train = common_rows(runs, oof), manifest[manifest["split"] == "train"]
+            best = None
+            for shares in [weights] if weights is not None else _shares_to_try(runs):
+                blended = judged(pooled(common, weights=shares, spreads=spreads), train)
+                choice = tuned(
+                    blended, metric=metric, training=training, frequencies=frequencies, how=method or "auto",
+                    runs=sum(map(bool, shares)),
+                )  # fmt: skip
+                figures = panel(blended, choice, metric=metric, frequencies=frequencies)
+                reached = {**figures, **_honest(choice)}["metric"]
+                if best is None or (reached is not None and reached > best[0]):
+                    best = (reached, choice, list(shares))
+            value, decision, shares = best
+            frame = pooled(test, weights=shares, spreads=spreads)
+            notes.append(("weights", ", ".join(f"{share / sum(shares):.2f}" for share in shares)))
         texts = [chosen.text for chosen in choose(frame, decision, frequencies)]
         return Prepared(
             ids=frame["id"].tolist(),
@@ -220,7 +228,7 @@ class CaptionFlow(Flow):
             threshold=None,
             oof=value,
             decision=decision.to_dict(),
-            notes=[("choice", _choice_text(decision.to_dict()))],
+            notes=[*notes, ("choice", _choice_text(decision.to_dict()))],
         )
 
     def answer(
@@ -250,6 +258,17 @@ class CaptionFlow(Flow):
             write_album(shown[["id", "path", "caption", "candidates"]], out / "album.html", title=title)
         replaced = sum(each.state != "kept" for each in chosen)
         return table, f", {replaced} captions replaced" if replaced else ""
+
+
+def _shares_to_try(runs: Sequence[RunFolder]) -> list[list[float]]:
+    """Equal weights, weights that follow the runs' own OOF values, more and more, and the best run alone."""
+    values = [read_record(run.path / "metrics.json")["metric"]["value"] or 0.0 for run in runs]
+    equal, top = [1.0] * len(runs), max(values)
+    if top <= 0:
+        return [equal]
+    relative = [max(value, 0.0) / top for value in values]
+    alone = [float(place == values.index(top)) for place in range(len(runs))]
+    return [equal, relative, [share**4 for share in relative], alone]
 
 
 def _training(manifest: pd.DataFrame) -> list[list[str]]:

@@ -32,6 +32,10 @@ def pooled(
     if not frames:
         raise ProjectError("there is nothing to blend: give one run or more (runs=[…]).")
     share = _shares(weights, len(frames))
+    kept = [number for number, value in enumerate(share) if value > 0]
+    if len(kept) < len(frames):  # a model without weight proposes nothing
+        part = None if spreads is None else [spreads[number] for number in kept]
+        return pooled([frames[number] for number in kept], weights=[share[number] for number in kept], spreads=part)
     tables = [frame.set_index("id") for frame in frames]
     ids = frames[0]["id"].tolist()
     for table in tables[1:]:
