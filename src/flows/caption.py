@@ -216,7 +216,7 @@ class CaptionFlow(Flow):
                 )  # fmt: skip
                 figures = panel(blended, choice, metric=metric, frequencies=frequencies)
                 reached = {**figures, **_honest(choice)}["metric"]
-                if best is None or (reached is not None and reached > best[0]):
+                if best is None or (reached is not None and best[0] is not None and reached > best[0]):
                     best = (reached, choice, list(shares))
             value, decision, shares = best
             frame = pooled(test, weights=shares, spreads=spreads)
