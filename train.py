@@ -5,10 +5,10 @@ from src.cli import command
 USAGE = """
 usage: python train.py task=<task> [key=value ...]
 
-Trains, predicts out-of-fold and test rows, tunes threshold or count rule, writes and validates submission.csv and
+Trains, predicts out-of-fold and test rows, tunes threshold, count rule or choice of captions, writes and validates submission.csv and
 report.html into outputs/<task>/<run>/.
 
-  task=anomaly|detection            its bundled sample competition from start to submission
+  task=anomaly|caption|detection    its bundled sample competition from start to submission
   model=<name>                      conf/model/<task>/<name>.yaml; model.<option>=<value> changes an option
   competition=<name>                conf/competition/<name>.yaml; competition.root=<folder> says where its data lie
   augment=<name>                    conf/augment/<name>.yaml, an Albumentations pipeline
@@ -21,6 +21,7 @@ examples:
   python train.py task=anomaly
   python train.py task=anomaly model=padim competition=mvtec competition.root=/data/bottle run=bottle_padim
   python train.py task=detection competition=coco competition.root=/data/pcb model.image_size=640
+  python train.py task=caption model=blip model.lora.rank=16 competition=coco_captions competition.root=/data/coco
   python train.py task=anomaly --cfg job            print the whole configuration and stop
   python train.py -m task=anomaly model=patchcore,padim     one run after the other
 """
