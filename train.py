@@ -5,8 +5,8 @@ from src.cli import command
 USAGE = """
 usage: python train.py task=<task> [key=value ...]
 
-Trains, predicts out-of-fold and test rows, tunes threshold, count rule or choice of captions, writes and validates submission.csv and
-report.html into outputs/<task>/<run>/.
+Trains, predicts out-of-fold and test rows, tunes threshold, count rule or choice of captions, writes and validates
+submission.csv and report.html into outputs/<task>/<run>/.
 
   task=anomaly|caption|detection    its bundled sample competition from start to submission
   model=<name>                      conf/model/<task>/<name>.yaml; model.<option>=<value> changes an option
