@@ -8,11 +8,13 @@ usage: python infer.py run=<run folder> [images=<folder|glob|image|csv>] [key=va
 Rebuilds the model from the run's checkpoints alone and writes into <run>/infer/<name>/ (or out=<folder>)
   anomaly    predictions.csv (id, path, score, verdict), predictions.parquet, maps/ and heatmaps/
   detection  predictions.csv (id, path, objects, a count a class), boxes.csv, predictions.parquet and pictures in boxes/
+  caption    predictions.csv (id, path, caption, state, candidates), predictions.parquet and album.html
 
   images=<…>            folder (searched below), glob pattern in quotes, one image, or CSV with a path column;
                         left out: the competition's test set
   fold=all|<k>          average over folds, or one fold's model
   threshold=<number>    instead of what the run tuned (detection: boxes of at least this score are counted)
+  decoding.method=beam  captions: how they are written, with decoding.beams, decoding.candidates …
   heatmaps=24 maps=true batch_size=16 accelerator=auto
 
 examples:
