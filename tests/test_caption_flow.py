@@ -173,7 +173,12 @@ def test_start_from_takes_over_what_fits(
     source = run_of(outputs, "a")
     base = [*on_captions(root, outputs), *TINY_CAPTIONER, "model.max_epochs=1"]
     train(compose("train", *base, "run=next", f"model.start_from='{source}'"))
-    assert re.search(r"\d+ of \d+ arrays, \d+ subwords taken over from", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"\d+ of \d+ arrays, \d+ subwords taken over from", said)
+    assert "training images were learnt by the run of model.start_from" in said
+    same = f"data.folds_file='{source}/folds.csv'"
+    train(compose("train", *base, "run=honest", f"model.start_from='{source}'", same, "report=false"))
+    assert "were learnt by the run" not in capsys.readouterr().out
     strange = tmp_path / "strange.ckpt"
     torch.save({"state_dict": {"network.x": torch.ones(3)}, "hyper_parameters": {"network": {}}}, strange)
     with pytest.raises(ProjectError, match="none of its 1 arrays"):

@@ -14,7 +14,7 @@ from src.flows.shared_rows import common_rows
 from src.job import Job
 from src.metrics.registry import Metric
 from src.predictions import read_predictions
-from src.runs import RunFolder, read_config, read_record
+from src.runs import RunFolder, in_repository, read_config, read_record, shown_path
 
 CHOICES = ("auto", "first", "consensus")
 UNREAD = "unread"  # flag of an image that could not be read; it gets the fallback caption
@@ -69,6 +69,8 @@ class CaptionFlow(Flow):
     ) -> tuple[Any, Any]:
         from src.tasks.create_caption import create_caption_task
 
+        if config["model"].get("start_from"):
+            _warn_of_leak(config, manifest)
         return create_caption_task(
             config["model"],
             captions=_training(manifest),
@@ -258,6 +260,23 @@ class CaptionFlow(Flow):
             write_album(shown[["id", "path", "caption", "candidates"]], out / "album.html", title=title)
         replaced = sum(each.state != "kept" for each in chosen)
         return table, f", {replaced} captions replaced" if replaced else ""
+
+
+def _warn_of_leak(config: dict[str, Any], manifest: pd.DataFrame) -> None:
+    """Say so where the run that is started from may have learnt images that are held out here."""
+    from src.tasks.start_from import learnt_images
+
+    kept, given = in_repository(config["model"]["start_from"]) / "folds.csv", config["data"]["folds_file"]
+    learnt, once = learnt_images(kept), config["folds"] == 1
+    if once and (not config["data"]["holdout"] or given and learnt_images(in_repository(given)) == learnt):
+        return
+    shared = learnt & set(manifest.loc[manifest["split"] == "train", "id"])
+    if shared:
+        print(
+            f"WARNING   {len(shared)} training images were learnt by the run of model.start_from already: where one is "
+            "held out here, the out-of-fold value is too good. Hold out the same ones: folds=1 "
+            f"data.folds_file={shown_path(kept)}"
+        )
 
 
 def _shares_to_try(runs: Sequence[RunFolder]) -> list[list[float]]:

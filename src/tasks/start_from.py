@@ -50,6 +50,16 @@ def take_over(network: nn.Module, source: Path) -> str:
     return f"{len(fitting)} of {len(own)} arrays{words} taken over from {shown_path(path)}{named}"
 
 
+def learnt_images(folds: Path) -> set[str]:
+    """The ids that a folds.csv gives to training where the first fold is held out; empty where there is no such file."""
+    from src.tables import read_table
+
+    if not folds.is_file():
+        return set()
+    table = read_table(folds)
+    return set(table.loc[table["fold"] != "0", "id"])
+
+
 def _checkpoint(source: Path) -> Path:
     if source.is_file():
         return source
