@@ -51,7 +51,7 @@ def take_over(network: nn.Module, source: Path) -> str:
 
 
 def learnt_images(folds: Path) -> set[str]:
-    """The ids that a folds.csv gives to training where the first fold is held out; empty where there is no such file."""
+    """The ids that a folds.csv leaves to training where the first fold is held out; empty where there is none."""
     from src.tables import read_table
 
     if not folds.is_file():
