@@ -46,7 +46,7 @@ def blend_anomaly(
         raise ProjectError("there is nothing to blend: give one run or more (runs=[…]).")
     if method not in ("rank", "mean"):
         raise ProjectError(f"blending method '{method}' is not known; choose rank or mean.")
-    share = _shares(weights, len(frames))
+    share = shares_of(weights, len(frames))
     if reference is not None and len(reference) != len(frames):
         raise ProjectError(f"{len(frames)} runs but {len(reference)} reference tables: give one a run.")
     aligned = _aligned(frames)
@@ -145,12 +145,17 @@ def _standardised(values: np.ndarray, reference: np.ndarray | None) -> np.ndarra
     return (values - reference.mean()) / (reference.std() or 1.0)
 
 
-def _shares(weights: Sequence[float] | None, n: int) -> np.ndarray:
-    share = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
-    if share.shape != (n,):
-        raise ProjectError(f"{n} runs but {share.size} weights: give one weight a run.")
+def shares_of(weights: Sequence[float] | None, count: int) -> np.ndarray:
+    """(count,) weights of the runs as shares of 1; equal ones where None.
+
+    Raises:
+        ProjectError: another number of weights than of runs, or weights that are negative, not finite or all 0.
+    """
+    share = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    if share.shape != (count,):
+        raise ProjectError(f"{count} runs but {share.size} weights: give one for each run (weights=[…]).")
     if not np.isfinite(share).all() or (share < 0).any() or not share.sum():
-        raise ProjectError(f"weights {share.tolist()} must be finite, not negative, and not all zero.")
+        raise ProjectError(f"weights={share.tolist()}: give finite numbers, not negative (at least 0), and not all 0.")
     return share / share.sum()
 
 

@@ -191,7 +191,7 @@ class CaptionFlow(Flow):
         Without given weights a few are tried, and those of the best cross-validated value out of fold are taken.
         """
         from src.captions.decision import CaptionDecision
-        from src.flows.caption_panel import caption_metric, choose, judged, panel, read_frequencies, tuned
+        from src.flows.caption_panel import caption_metric, choose, honest_value, judged, read_frequencies, tuned
         from src.flows.caption_pool import pooled, spread
         from src.metrics.caption.measure import Frequencies
 
@@ -216,8 +216,7 @@ class CaptionFlow(Flow):
                     blended, metric=metric, training=training, frequencies=frequencies, how=method or "auto",
                     runs=sum(map(bool, shares)),
                 )  # fmt: skip
-                figures = panel(blended, choice, metric=metric, frequencies=frequencies)
-                reached = {**figures, **_honest(choice)}["metric"]
+                reached = honest_value(blended, choice, metric=metric, frequencies=frequencies)
                 if best is None or (reached is not None and best[0] is not None and reached > best[0]):
                     best = (reached, choice, list(shares))
             value, decision, shares = best

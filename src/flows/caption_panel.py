@@ -99,6 +99,19 @@ def panel(
     }
 
 
+def honest_value(
+    rows: Judged, decision: CaptionDecision, *, metric: CaptionMetric, frequencies: Frequencies
+) -> float | None:
+    """The competition's metric of the chosen captions: cross-validated where the decision was tuned on these rows.
+
+    None without any references.
+    """
+    known = rows.known()
+    if decision.summary.get("cross_validated") is not None or not known.references:
+        return decision.summary.get("cross_validated")
+    return metric.corpus([each.text for each in choose(known.frame, decision, frequencies)], known.references)
+
+
 def _clip_score(frame: pd.DataFrame, chosen: Sequence[Chosen]) -> dict[str, float]:
     """`clip_score`, the mean CLIPScore of the chosen candidates as the scorer saw them; {} without a scorer."""
     images = columns_of(frame)[2]

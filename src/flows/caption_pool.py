@@ -1,11 +1,12 @@
 """Candidates of several folds or runs for the same images, pooled into one list an image."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from src.ensemble import shares_of
 from src.errors import ProjectError
 
 
@@ -31,7 +32,7 @@ def pooled(
     """
     if not frames:
         raise ProjectError("there is nothing to blend: give one run or more (runs=[…]).")
-    share = _shares(weights, len(frames))
+    share = shares_of(weights, len(frames)).tolist()
     kept = [number for number, value in enumerate(share) if value > 0]
     if len(kept) < len(frames):  # a model without weight proposes nothing
         part = None if spreads is None else [spreads[number] for number in kept]
@@ -92,15 +93,3 @@ def _shared(flags: Sequence[Sequence[str] | None]) -> list[str] | None:
     """What all models say of an image: one that had no trouble is enough."""
     common = set.intersection(*(set(each or ()) for each in flags))
     return sorted(common) or None
-
-
-def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
-    if weights is None:
-        return [1 / count] * count
-    values = [float(value) for value in weights]
-    if len(values) != count:
-        raise ProjectError(f"{count} runs but {len(values)} weights: give one for each (weights=[…]).")
-    valid: Callable[[float], bool] = lambda value: math.isfinite(value) and value >= 0  # noqa: E731
-    if not all(map(valid, values)) or not sum(values):
-        raise ProjectError(f"weights={values}: give numbers of at least 0, not all 0.")
-    return [value / sum(values) for value in values]
