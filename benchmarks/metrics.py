@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.calibration import tune_threshold
+from src.calibration.threshold import tune_threshold
 from src.metrics.anomaly import auroc, average_precision, f1_at
 from src.metrics.bootstrap import bootstrap_interval
 from src.metrics.pixel import PIXEL_METRICS, aupro, count_pixels, pixel_auroc, pixel_average_precision

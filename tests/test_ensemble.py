@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.calibration import tune_on_oof
+from src.calibration.threshold import tune_on_oof
 from src.ensemble import average_folds, blend_anomaly, reference_rank
 from src.errors import ProjectError
 from src.metrics.anomaly import auroc

@@ -13,6 +13,7 @@ FORBIDDEN = {
     "src/models/": ("lightning", "pytorch_lightning", "hydra", "omegaconf", "src.data", "src.tasks", "src.training"),
     "src/metrics/": ("lightning", "torch", "src.models", "src.tasks", "src.data"),
     "src/boxes/": ("lightning", "torch", "src.models", "src.tasks", "src.data"),
+    "src/calibration/": ("lightning", "torch", "src.models", "src.tasks", "src.data"),
     "src/captions/": ("lightning", "torch", "transformers", "src.data", "src.models", "src.tasks"),
     "src/lexicon/": ("lightning", "src.models", "src.tasks", "src.data"),
     "src/annotations/": ("lightning", "torch", "src.data", "src.models", "src.tasks"),
@@ -30,9 +31,11 @@ ONLY_IN = {
     "wandb": {"src/loggers.py"},
     "albumentations": {"src/data/transform_config.py", "src/data/box_transforms.py"},
     "anomalib": {"src/tasks/", "src/models/anomaly/", "src/weight_sources.py"},
+    "diffusers": {"src/models/anomaly/"},
     "kiwipiepy": {"src/captions/"},
     "peft": {"src/models/caption/"},
     "pytorch_lightning": set(),
+    "pytorch_metric_learning": {"src/models/anomaly/"},
 }
 
 

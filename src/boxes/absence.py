@@ -36,7 +36,7 @@ def tune_absence(scores: Any, shown: Any) -> float:
     Raises:
         ProjectError: one of both kinds is missing, a score is not finite, or lengths differ.
     """
-    from src.calibration import tune_threshold
+    from src.calibration.threshold import tune_threshold
 
     shown = np.asarray(shown, dtype=np.int64)
     if not 0 < shown.sum() < len(shown):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.calibration import Threshold, tune_on_oof
+from src.calibration.threshold import Threshold, tune_on_oof
 from src.competition import Competition
 from src.ensemble import average_folds, blend_anomaly
 from src.flows.base import Flow, Prepared

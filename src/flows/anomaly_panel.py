@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.calibration import Threshold, tune_on_oof
+from src.calibration.threshold import Threshold, tune_on_oof
 from src.data.images import check_mask_size, read_mask, read_size
 from src.data.transforms import PreprocessSpec
 from src.metrics.anomaly import evaluate_anomaly

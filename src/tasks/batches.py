@@ -14,12 +14,13 @@ class PredictionBatch(NamedTuple):
     """Raw anomaly answers for a batch, on the CPU, higher is more anomalous.
 
     `ids` are the sample ids in batch order, `scores` is (B,) float32, `maps` is (B, 1, H, W) float32 at
-    the network's input size, or None for a model that draws no map.
+    the network's input size, or None for a model that draws no map. `probs` are (B, C) of the model's classes, or None.
     """
 
     ids: list[str]
     scores: Tensor
     maps: Tensor | None
+    probs: Tensor | None = None
 
     def rows(self, keep_map: Callable[[int, np.ndarray], str]) -> list[dict[str, Any]]:
         """Rows of the prediction store without `fold`; `keep_map(index, (H, W) map)` writes a map and names it."""
@@ -27,7 +28,7 @@ class PredictionBatch(NamedTuple):
             {
                 "id": name,
                 "score": score,
-                "probs": None,
+                "probs": None if self.probs is None else self.probs[index].tolist(),
                 "map": None if self.maps is None else keep_map(index, self.maps[index, 0].numpy()),
             }
             for index, (name, score) in enumerate(zip(self.ids, self.scores.tolist(), strict=True))

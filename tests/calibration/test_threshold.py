@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.calibration import Threshold, normal_quantile, tune_on_oof, tune_threshold
+from src.calibration.threshold import Threshold, normal_quantile, tune_on_oof, tune_threshold
 from src.errors import ProjectError
 from src.metrics.registry import METRICS
 
