@@ -22,6 +22,7 @@ from src.data.images import check_mask_size
 from src.data.parallel import cores
 from src.data.sampler import EpochSampler, ShardSampler, hash_ids
 from src.data.tiles import expand_tiles, windows_of, with_sizes
+from src.data.training_choice import TrainingChoice
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
 
@@ -43,9 +44,10 @@ class DataModule(LightningDataModule):
     `manifest` and `folds` may be None where only `infer_dataloader` is used. `targets` says what samples hold:
     "anomaly" labels and masks (`ImageDataset`), "detection" boxes (`DetectionDataset`), whose mosaics end at
     `close_mosaic_epoch`, "caption" captions (`CaptionDataset`), of which training sees `captions_per_image` an epoch
-    (None: all), and only rows that have any. With `tiles` ({"size", "overlap"}) the rows of every loader, and those
-    that `train_rows` and the like answer, are tiles of their pictures (`src.data.tiles.expand_tiles`); `broken` names
-    pictures.
+    (None: all), and only rows that have any. `choice` says which labelled rows of a fold are trained on, of which
+    classes, and how evenly (`src.data.training_choice`). With `tiles` ({"size", "overlap"}) the rows of every loader,
+    and those that `train_rows` and the like answer, are tiles of their pictures (`src.data.tiles.expand_tiles`);
+    `broken` names pictures.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class DataModule(LightningDataModule):
         close_mosaic_epoch: int | None = None,
         tiles: Mapping[str, Any] | None = None,
         captions_per_image: int | None = None,
+        choice: TrainingChoice | None = None,
     ) -> None:
         super().__init__()
         if targets not in TARGETS:
             raise ValueError(f"targets must be one of {', '.join(TARGETS)}, not {targets!r}")
         self._targets, self._close_mosaic_epoch, self._tiles = targets, close_mosaic_epoch, tiles
         self._captions_per_image = captions_per_image
+        self._choice = choice or TrainingChoice()
         self.fold, self.spec, self.augment, self.batch_size, self.seed = fold, spec, augment, batch_size, seed
         self.broken: list[BrokenImage] = []
         self._manifest, self._folds = manifest, folds
@@ -188,7 +192,8 @@ class DataModule(LightningDataModule):
             kind, key = "training images with captions", "data.captions"
         if not keep.any():
             raise ProjectError(f"fold {self.fold} leaves no {kind} of {len(rows)}. Lower the holdout, or check {key}.")
-        return rows[keep]
+        rows = rows[keep]
+        return rows[self._choice.keep(rows, self.seed)] if self._targets == "anomaly" else rows
 
     def val_rows(self) -> pd.DataFrame:
         """Readable training rows that this fold holds out; may be empty."""
@@ -213,7 +218,8 @@ class DataModule(LightningDataModule):
         dataset = self._dataset(self.train_rows(), "train", training=True)
         rank, world_size = self._ranks()
         self._samples_per_step = self.batch_size * world_size
-        sampler = EpochSampler(dataset.hashes, seed=self.seed, rank=rank, world_size=world_size)
+        codes = self._choice.codes(self.train_rows()) if self._choice.balanced else None
+        sampler = EpochSampler(dataset.hashes, seed=self.seed, rank=rank, world_size=world_size, classes=codes)
         if self._resume is not None:
             self._check_resume(dataset)
             sampler.resume(self._resume["epoch"], self._resume["consumed"])
@@ -221,6 +227,10 @@ class DataModule(LightningDataModule):
         elif self.trainer is not None:
             sampler.set_epoch(self.trainer.current_epoch)
         return self._loader(dataset, sampler)
+
+    def memory_dataloader(self) -> DataLoader:
+        """The fold's training rows once, in the manifest's order, not augmented: for networks that remember them."""
+        return self._loader(self._dataset(self.train_rows(), "train"))
 
     def val_dataloader(self) -> DataLoader | list:
         """The fold's held-out rows in the manifest's order, not augmented; [] when it holds out none."""
@@ -278,6 +288,7 @@ class DataModule(LightningDataModule):
             **shared,
             with_masks=self._with_masks and split == "train",
             masks=self._masks,
+            classes=self._choice.codes(rows) if split == "train" else None,
         )
 
     def _loader(self, dataset: ImageRows, sampler: EpochSampler | None = None) -> DataLoader:

@@ -12,12 +12,12 @@ from torch.utils.data import Dataset
 
 from src.data.cache import ImageStore, MaskStore
 from src.data.images import check_mask_size, lay_mask, read_mask
-from src.data.sampler import AUGMENT, draw_keys, hash_ids
+from src.data.sampler import AUGMENT, REPEAT, draw_keys, hash_ids
 from src.data.tiles import read_placed, windows_of
 from src.data.transforms import Augmentation, PreprocessSpec
 from src.errors import ProjectError
 
-LISTS = ("id", "boxes", "labels", "tags", "captions")  # of a batch: not stacked
+LISTS = ("id", "boxes", "labels", "tags", "captions", "category")  # of a batch: not stacked
 
 
 class ImageRows(Dataset):
@@ -57,6 +57,8 @@ class ImageRows(Dataset):
         return self._cache.read(path, window) if self._cache else read_placed(path, window, self._spec)
 
     def _key(self, epoch: int, row: int) -> int:
+        if epoch >= REPEAT:  # a sample that its epoch shows again
+            return int(draw_keys(self.hashes[row : row + 1], self._seed, epoch, AUGMENT)[0])
         if self._keys[0] != epoch:  # all rows at once: numpy takes as long for one as for a hundred
             self._keys = epoch, draw_keys(self.hashes, self._seed, epoch, AUGMENT)
         return int(self._keys[1][row])
@@ -67,7 +69,8 @@ class ImageDataset(ImageRows):
 
     A sample: `image` uint8 3×H×W at the spec's size, `id`, `original_size` int64 (height, width), `label`
     int64 (0 normal, 1 anomalous, −1 unknown); with `with_masks` also `mask` uint8 1×H×W {0, 1}, zeros where a
-    row has none. Augmentation is f(seed, epoch, id), nothing else. `masks` is a store of `src.data.cache`.
+    row has none; with `classes` (N,) also `class` int64; `category` (str or None) where the rows have any.
+    Augmentation is f(seed, epoch, id), nothing else. `masks` is a store of `src.data.cache`.
 
     Raises (on access, without a cache):
         ImageError: the file cannot be read.
@@ -84,6 +87,7 @@ class ImageDataset(ImageRows):
         cache: ImageStore | None = None,
         with_masks: bool = False,
         masks: MaskStore | None = None,
+        classes: np.ndarray | None = None,
     ) -> None:
         super().__init__(rows, spec, augment=augment, seed=seed, cache=cache)
         if augment is not None and augment.needs_boxes:
@@ -91,7 +95,8 @@ class ImageDataset(ImageRows):
             raise ProjectError(f"augment: {named} is for pictures with boxes, and this task has none.")
         self.labels = label_array(rows)
         self._mask_paths = mask_paths(rows) if with_masks else None
-        self._masks = masks
+        self._masks, self._classes = masks, classes
+        self._categories = categories_of(rows)
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         epoch, row = index if isinstance(index, tuple) else (0, index)
@@ -107,6 +112,10 @@ class ImageDataset(ImageRows):
             "original_size": torch.tensor(size),
             "label": torch.tensor(self.labels[row]),
         }
+        if self._classes is not None:
+            sample["class"] = torch.tensor(self._classes[row])
+        if self._categories is not None:
+            sample["category"] = self._categories[row]
         if "mask" in targets:
             sample["mask"] = torch.from_numpy(np.ascontiguousarray(targets["mask"]))[None]
         return sample
@@ -130,8 +139,8 @@ def channels_first(image: np.ndarray) -> torch.Tensor:
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Samples → batch: `image` uint8 B×3×H×W, `id` list of str, every other tensor stacked along a new axis.
 
-    `boxes`, `labels` and `tags`, whose lengths differ from sample to sample, stay lists of tensors, and `captions` a
-    list of lists of str. Images stay channels-last: nothing is transposed.
+    `boxes`, `labels` and `tags`, whose lengths differ from sample to sample, stay lists of tensors, `captions` a list
+    of lists of str, and `category` a list of str or None. Images stay channels-last: nothing is transposed.
     """
     batch: dict[str, Any] = {}
     for name in samples[0]:
@@ -156,3 +165,10 @@ def mask_paths(rows: pd.DataFrame) -> list[str | None]:
     if "mask" not in rows:
         return [None] * len(rows)
     return [str(path) if isinstance(path, str) and path else None for path in rows["mask"]]
+
+
+def categories_of(rows: pd.DataFrame) -> list[str | None] | None:
+    """The rows' categories, None for all of them where no row has one."""
+    if "category" not in rows or rows["category"].isna().all():
+        return None
+    return [name if isinstance(name, str) and name else None for name in rows["category"]]

@@ -9,7 +9,8 @@ import numpy as np
 from torch.utils.data import Sampler
 
 # Separate streams, so that a picture's augmentation says nothing about its place in the epoch or its captions.
-ORDER, AUGMENT, CAPTIONS = 1, 2, 3
+ORDER, AUGMENT, CAPTIONS, SHOTS = 1, 2, 3, 4
+REPEAT = 1 << 32  # added to the epoch for each time that an epoch shows a sample again: other augmentation, same epoch
 
 
 def hash_ids(ids: Sequence[str]) -> np.ndarray:
@@ -27,6 +28,20 @@ def draw_keys(hashes: np.ndarray, seed: int, epoch: int, stream: int) -> np.ndar
     return _mix(_mix(hashes ^ state))
 
 
+def first_shots(hashes: np.ndarray, kinds: Sequence[str], *, limits: dict[str, int], seed: int) -> np.ndarray:
+    """(N,) bool: of each kind in `limits` so many rows, drawn by f(seed, id); all rows of the other kinds.
+
+    Of one seed a larger number keeps what a smaller one drew.
+    """
+    keys = draw_keys(hashes, seed, 0, SHOTS)
+    names = np.array(kinds, dtype=object)
+    keep = np.ones(len(names), dtype=bool)
+    for kind, limit in limits.items():
+        members = np.flatnonzero(names == kind)
+        keep[members[np.argsort(keys[members], kind="stable")[limit:]]] = False
+    return keep
+
+
 def _mix(values: np.ndarray) -> np.ndarray:
     """splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), vectorised."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
@@ -41,10 +56,21 @@ class EpochSampler(Sampler):
     Rank r of w takes every w-th sample: global batch b holds the same samples whatever the number of GPUs, at
     equal total batch size. The order is padded with its own head to a multiple of w, for ranks must make
     equally many steps. The order follows from the ids alone: not from the order of the rows.
+
+    With `classes` (a code a row) an epoch, as long as ever, holds equally many samples of each class: of a small class
+    each sample several times, of a large one a part, another one each epoch.
     """
 
-    def __init__(self, hashes: np.ndarray, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self._hashes, self._seed = hashes, seed
+    def __init__(
+        self,
+        hashes: np.ndarray,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        classes: np.ndarray | None = None,
+    ) -> None:
+        self._hashes, self._seed, self._classes = hashes, seed, classes
         self._rank, self._world_size = rank, world_size
         self._epoch, self._consumed = 0, 0
 
@@ -59,14 +85,36 @@ class EpochSampler(Sampler):
 
     def order(self, epoch: int) -> np.ndarray:
         """Row indices of the whole epoch, all ranks, unpadded."""
-        return np.argsort(draw_keys(self._hashes, self._seed, epoch, ORDER), kind="stable")
+        return self._drawn(epoch)[1]
+
+    def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(epoch with repeats marked, row) of each sample of the epoch."""
+        keys = draw_keys(self._hashes, self._seed, epoch, ORDER)
+        if self._classes is None:
+            return np.full(len(keys), epoch), np.argsort(keys, kind="stable")
+        present = np.unique(self._classes)
+        places = np.arange(len(present)) + epoch  # who gets the remainder changes from epoch to epoch
+        quotas = len(keys) // len(present) + (places % len(present) < len(keys) % len(present))
+        epochs, rows, order = [], [], []
+        for code, quota in zip(present, quotas.tolist(), strict=True):
+            members = np.flatnonzero(self._classes == code)
+            for repeat in range(-(-quota // len(members))):
+                again = epoch + repeat * REPEAT
+                drawn = draw_keys(self._hashes[members], self._seed, again, ORDER)
+                chosen = np.argsort(drawn, kind="stable")[: quota - repeat * len(members)]
+                epochs.append(np.full(len(chosen), again))
+                rows.append(members[chosen])
+                order.append(_mix(drawn[chosen]))  # not the key that chose: the chosen ones' are all small
+        place = np.argsort(np.concatenate(order), kind="stable")
+        return np.concatenate(epochs)[place], np.concatenate(rows)[place]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, consumed = self._epoch, self._consumed
         self._consumed = 0
-        order = np.resize(self.order(epoch), len(self) * self._world_size)
-        for index in order[consumed + self._rank :: self._world_size]:
-            yield epoch, int(index)
+        total = len(self) * self._world_size
+        drawn = (np.resize(part, total)[consumed + self._rank :: self._world_size] for part in self._drawn(epoch))
+        for when, index in zip(*drawn, strict=True):
+            yield int(when), int(index)
 
     def __len__(self) -> int:
         """Samples of a full epoch on this rank (also in a resumed one, whose iteration is shorter)."""
