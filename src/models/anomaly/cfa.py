@@ -28,6 +28,7 @@ class CFA(SizedByCheckpoint):
     """
 
     kind: ClassVar[str] = "gradient"
+    any_size: ClassVar[bool] = True  # patches are compared wherever they lie
     fitted = ("memory_bank",)
 
     def __init__(

@@ -34,6 +34,7 @@ class PatchCore(SizedByCheckpoint):
     """
 
     kind: ClassVar[str] = "memory"
+    any_size: ClassVar[bool] = True  # patches are compared wherever they lie
     fitted = ("memory_bank",)
 
     def __init__(
