@@ -12,7 +12,7 @@ from src.errors import ProjectError
 from src.models.anomaly.output import AnomalyOutput
 from src.models.anomaly.padim import PaDiM
 from src.models.anomaly.patchcore import PatchCore
-from src.models.anomaly.views import Views, check_views, predict_views
+from src.models.anomaly.views import Views, check_views, predict_views, resize
 
 FLIP, TURN, ALL = Views(flip=True), Views(rot90=True), Views(flip=True, rot90=True)
 SCALED = Views(flip=True, scales=(0.75, 1.0, 1.25))
@@ -113,7 +113,18 @@ def test_rescaled_views_do_not_shift(size: tuple[int, int], scale: float) -> Non
         assert centroid(plane) == pytest.approx(place_of, abs=0.6)
 
 
-@pytest.mark.parametrize("resize", ["squash", "letterbox", "crop"])
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.0])
+def test_resizing_keeps_pixel_centres(factor: float) -> None:
+    """Pixel i is the interval from i to i + 1, as in `src.data.geometry`; aligned corners would shift by up to 1."""
+    row, column = 12.0, 71.0
+    plane = cv2.GaussianBlur(disc(96, 96, row, column, 5), (0, 0), 2)
+    scaled = resize(as_batch(plane), (int(96 * factor), int(96 * factor)))[0, 0].numpy()
+    rows, columns = np.mgrid[: len(scaled), : len(scaled)]
+    found = np.array([(scaled * rows).sum(), (scaled * columns).sum()]) / scaled.sum()
+    assert found == pytest.approx([(row + 0.5) * factor - 0.5, (column + 0.5) * factor - 0.5], abs=0.1)
+
+
+@pytest.mark.parametrize("mode", ["squash", "letterbox", "crop"])
 @pytest.mark.parametrize("original", [(301, 457), (457, 301), (160, 161), (255, 640)])
 @pytest.mark.parametrize(
     ("canvas", "views"),
@@ -125,9 +136,9 @@ def test_rescaled_views_do_not_shift(size: tuple[int, int], scale: float) -> Non
     ],
 )
 def test_planted_defects_are_found_in_the_original_picture(
-    resize: str, original: tuple[int, int], canvas: tuple[int, int], views: Views
+    mode: str, original: tuple[int, int], canvas: tuple[int, int], views: Views
 ) -> None:
-    spec = PreprocessSpec(height=canvas[0], width=canvas[1], resize=resize)
+    spec = PreprocessSpec(height=canvas[0], width=canvas[1], resize=mode)
     height, width = original
     middle, side = (height / 2, width / 2), min(height, width)  # crop sees the middle of the picture
     for down, right in ((-0.21, 0.27), (0.3, 0.12), (0.17, -0.29)):
