@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal
 
 from src.errors import ProjectError, nearest
-from src.metrics import anomaly, counting, detection, pixel
+from src.metrics import anomaly, counting, detection, masks, pixel
 from src.metrics.caption import names as captions
 from src.metrics.ranking import UndefinedMetric
 
@@ -17,24 +17,24 @@ __all__ = ["ALIASES", "METRICS", "Metric", "UndefinedMetric", "get_metric"]
 class Metric:
     """`function(answers, truth) -> float`, where `needs` says what the answers are; `mode`: which is better.
 
-    score, label, map: of each image, against 0/1 labels or masks. boxes: sequences of Detections and Truth, and
-    the number of classes as a third argument. counts: (N, C) predicted and true. caption: one text an image, and
-    lists of reference texts.
+    score, label, map, mask: of each image, against 0/1 labels or true masks. boxes: sequences of Detections and
+    Truth, and the number of classes as a third argument. counts: (N, C) predicted and true. caption: one text an
+    image, and lists of reference texts.
     """
 
     name: str
     mode: Literal["max", "min"]
-    needs: Literal["score", "label", "map", "boxes", "counts", "caption"]
+    needs: Literal["score", "label", "map", "mask", "boxes", "counts", "caption"]
     function: Callable[..., float]
     summary: str
     task: Literal["anomaly", "detection", "caption"] = "anomaly"
 
     def value(self, answers: Any, truth: Any, *, n_classes: int | None = None) -> float | None:
-        """The metric of what it needs; None where it is undefined, and for metrics of maps.
+        """The metric of what it needs; None where it is undefined, and for metrics of maps and masks.
 
         Metrics of boxes need `n_classes`; others do not look at it.
         """
-        if self.needs == "map":
+        if self.needs in ("map", "mask"):
             return None
         if self.needs == "boxes" and n_classes is None:
             raise ProjectError(f"{self.name} needs the number of classes. Pass n_classes=….")
@@ -105,6 +105,9 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("pixel_f1", "max", "map", pixel.pixel_f1, "F1 at the best of all thresholds, pixels"),
         Metric("aupro", "max", "map", pixel.aupro, "area under per-region overlap up to 30% false positives"),
+        Metric("seg_f1", "max", "mask", masks.seg_f1, "F1 of the anomalous pixels of all images together"),
+        Metric("dice", "max", "mask", masks.dice, "Dice coefficient of each image's mask, averaged; both empty: 1"),
+        Metric("iou", "max", "mask", masks.iou, "intersection over union of each image's mask, averaged"),
         _coco("map", "COCO mean average precision, IoU 0.50 to 0.95"),
         _coco("map50", "COCO mean average precision at IoU 0.50"),
         _coco("map75", "COCO mean average precision at IoU 0.75"),
@@ -136,6 +139,12 @@ ALIASES: dict[str, str] = {
     "pixel_f1_max": "pixel_f1",
     "au_pro": "aupro",
     "pro": "aupro",
+    "segf1": "seg_f1",
+    "segmentation_f1": "seg_f1",
+    "mean_dice": "dice",
+    "dice_coefficient": "dice",
+    "mean_iou": "iou",
+    "jaccard": "iou",
     "map50_95": "map",
     "map@50": "map50",
     "map@0.5": "map50",

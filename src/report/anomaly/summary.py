@@ -51,7 +51,7 @@ def _interval(name: str, scored: ScoredSet, threshold: dict[str, Any] | None) ->
     from src.metrics.registry import get_metric
 
     needs = get_metric(name).needs
-    if needs == "map" or (needs == "label" and threshold is None):
+    if needs in ("map", "mask") or (needs == "label" and threshold is None):
         return None
     return bootstrap_interval(name, *scored.arrays(), threshold=threshold["value"] if threshold else None, n=400)
 
