@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from src.calibration.scales import Method, check_method, fit_scale, reference_rank
 from src.errors import ProjectError
 from src.predictions import read_map, write_map
 
@@ -16,64 +17,127 @@ if TYPE_CHECKING:
 def blend_anomaly(
     frames: "Sequence[pd.DataFrame]",
     *,
-    method: Literal["rank", "mean"] = "rank",
+    method: Method = "rank",
     weights: Sequence[float] | None = None,
     reference: "Sequence[pd.DataFrame] | None" = None,
+    normal: Sequence[Any] | None = None,
 ) -> "pd.DataFrame":
     """One prediction table from several runs' tables of the same rows, in the row order of the first.
 
-    rank: each run's scores become ranks in (0, 1), ties sharing their middle rank, and the ranks are
-        averaged; runs whose scores live on different scales blend well so. Without `reference` ranks are
-        taken within the table, so a row's blended score depends on the others: fine for a ranking metric, but
-        no threshold carries over.
-    mean: the scores themselves are averaged; for runs of one model on one scale.
-    reference: one out-of-fold table a run, in the order of `frames`. Each run is then put on a scale fixed by
-        its own out-of-fold scores: `rank` by their distribution function (see `reference_rank`), `mean` by
-        their mean and standard deviation. Blend the out-of-fold tables with themselves as reference and the
-        test tables with the same one: a threshold tuned on the first then holds for the second, and no test
-        statistics are used.
+    Each run's scores are put on a scale fixed by its own out-of-fold scores, `reference`, and averaged: by `rank`,
+    `mean` (z-score), `robust_z` or `tail` (see `src.calibration.scales.fit_scale`). Blend the out-of-fold tables with
+    themselves as reference and the test tables with the same one: a threshold tuned on the first then holds for the
+    second, and no test statistics are used.
 
-    `weights` are one a run, non-negative; they are divided by their sum. `probs` are averaged where every run
-    has them. Maps are not blended: the `map` column of the result is None.
+    Without `reference`, rank takes ranks within the table, in (0, 1), ties sharing their middle rank: a row's
+    blended score then depends on the others, fine for a ranking metric, but no threshold carries over. mean averages
+    the scores themselves, for runs of one model on one scale. robust_z and tail need references.
+
+    Args:
+        weights: one a run, non-negative; they are divided by their sum.
+        reference: one out-of-fold table a run, in the order of `frames`.
+        normal: one bool array a reference table, which of its rows are known to be normal; robust_z and tail are
+            set by those. None: by all rows.
+
+    `probs` are averaged over the runs that have them for a row, with their weights; a run without them takes part
+    through its score alone. Classes are paired by name (metadata `class_names`), in the order of the first run that
+    has any. Maps are not blended: the `map` column of the result is None.
 
     Raises:
-        ProjectError: no table, rows that one run has and another lacks (named), a wrong number of weights or
-            references, or an unknown method.
+        ProjectError: no table, rows that one run has and another lacks (named), runs whose probabilities are of
+            other classes (named), a wrong number of weights or references, or an unknown method.
     """
     import pandas as pd
 
-    if not frames:
-        raise ProjectError("there is nothing to blend: give one run or more (runs=[…]).")
-    if method not in ("rank", "mean"):
-        raise ProjectError(f"blending method '{method}' is not known; choose rank or mean.")
+    score = scaled_scores(frames, method=method, reference=reference, normal=normal)
     share = shares_of(weights, len(frames))
-    if reference is not None and len(reference) != len(frames):
-        raise ProjectError(f"{len(frames)} runs but {len(reference)} reference tables: give one a run.")
-    aligned = _aligned(frames)
-
-    score = np.zeros(len(aligned[0]))
-    for index, (frame, weight) in enumerate(zip(aligned, share, strict=True)):
-        values = frame["score"].to_numpy(np.float64)
-        name = _name(frames[index], index)
-        known = None if reference is None else _reference_scores(reference[index], name)
-        score += weight * (_ranked(values, known) if method == "rank" else _standardised(values, known))
-    classes = [frame.attrs.get("metadata", {}).get("class_names") for frame in frames]
-    first = aligned[0]
+    stack, class_names = stacked_probs(frames)
+    probs = [None] * len(frames[0]) if stack is None else mean_probs(stack, share).tolist()
+    first = frames[0]
     blended = pd.DataFrame(
         {
             "id": first["id"].to_numpy(),
             "fold": first["fold"].to_numpy(),
-            "score": score,
-            "probs": _objects(_blended_probs(aligned, share, classes)),
+            "score": share @ score,
+            "probs": _objects([row if row and row[0] == row[0] else None for row in probs]),
             "map": _objects([None] * len(first)),
         }
     )
-    blended.attrs["metadata"] = {
-        "task": "anomaly",
-        "runs": [_name(frame, index) for index, frame in enumerate(frames)],
-        "class_names": classes[0],
-    }
+    blended.attrs["metadata"] = {"task": "anomaly", "runs": run_names(frames), "class_names": class_names}
     return blended
+
+
+def scaled_scores(
+    frames: "Sequence[pd.DataFrame]",
+    *,
+    method: Method = "rank",
+    reference: "Sequence[pd.DataFrame] | None" = None,
+    normal: Sequence[Any] | None = None,
+) -> np.ndarray:
+    """(runs, N) scores of each run on the blend's scale, rows in the first table's order; see `blend_anomaly`."""
+    if not frames:
+        raise ProjectError("there is nothing to blend: give one run or more (runs=[…]).")
+    check_method(method)
+    for tables, what in ((reference, "reference tables"), (normal, "arrays of normal rows")):
+        if tables is not None and len(tables) != len(frames):
+            raise ProjectError(f"{len(frames)} runs but {len(tables)} {what}: give one a run.")
+    values = np.stack([frame["score"].to_numpy(np.float64) for frame in _aligned(frames)])
+    if reference is None:
+        if method not in ("rank", "mean"):
+            raise ProjectError(
+                f"blending by {method} needs the runs' out-of-fold scores: pass reference=…, or use rank."
+            )
+        return np.stack([reference_rank(row, row) for row in values]) if method == "rank" else values
+    known = [_reference_scores(frame, _name(frames[index], index)) for index, frame in enumerate(reference)]
+    marks = [None] * len(frames) if normal is None else normal
+    return np.stack(
+        [
+            fit_scale(method, scores, normal=mark).apply(row)
+            for row, scores, mark in zip(values, known, marks, strict=True)
+        ]
+    )
+
+
+def stacked_probs(frames: "Sequence[pd.DataFrame]") -> tuple[np.ndarray | None, list[str] | None]:
+    """((runs, N, C) probabilities, class names), rows and classes in the first table's order; see `blend_anomaly`.
+
+    NaN where a run has none for a row; None where no run has any. Names are None where no run says them.
+    """
+    names = run_names(frames)
+    columns = [frame["probs"].tolist() if "probs" in frame else [None] * len(frame) for frame in _aligned(frames)]
+    classes = [frame.attrs.get("metadata", {}).get("class_names") for frame in frames]
+    having = [index for index, cells in enumerate(columns) if any(cell is not None for cell in cells)]
+    if not having:
+        return None, next((own for own in classes if own), None)
+    first = classes[having[0]]
+    width = len(first) if first else len(next(cell for cell in columns[having[0]] if cell is not None))
+    stack = np.full((len(frames), len(columns[0]), width), np.nan)
+    for index in having:
+        own = classes[index]
+        if own != first and (first is None or own is None or sorted(own) != sorted(first)):
+            raise ProjectError(_other_classes(names[having[0]], first, names[index], own))
+        rows = np.array([cell is not None for cell in columns[index]], dtype=bool)
+        cells = [cell for cell in columns[index] if cell is not None]
+        if {len(cell) for cell in cells} != {width}:
+            raise ProjectError(
+                f"{names[index]} has rows that are not of {width} probabilities, one a class. Predict again."
+            )
+        order = slice(None) if own == first else [own.index(name) for name in first]
+        stack[index, rows] = np.array(cells, dtype=np.float64)[:, order]
+    return stack, first
+
+
+def mean_probs(stack: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(N, C) mean of (runs, N, C) probabilities over the runs that have them, by their (runs,) weights; else NaN."""
+    weight = np.where(np.isnan(stack[:, :, 0]), 0.0, share[:, None])
+    total = (weight[:, :, None] * np.nan_to_num(stack)).sum(axis=0)
+    weight = weight.sum(axis=0)[:, None]
+    return np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0)
+
+
+def run_names(frames: "Sequence[pd.DataFrame]") -> list[str]:
+    """The runs that tables say they are from, for messages and tables."""
+    return [_name(frame, index) for index, frame in enumerate(frames)]
 
 
 def average_folds(frames: "Sequence[pd.DataFrame]", folder: str | Path) -> "pd.DataFrame":
@@ -104,45 +168,6 @@ def average_folds(frames: "Sequence[pd.DataFrame]", folder: str | Path) -> "pd.D
     blended["map"] = _objects(averaged)
     blended.attrs = dict(frames[0].attrs)
     return blended
-
-
-def reference_rank(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Place (N,) scores on the distribution function of reference scores, strictly rising: no order is lost.
-
-    Between reference scores the function is interpolated. A plain one would be flat beyond them, and where
-    the references are normal images that is just where the anomalies are: all of them would tie. So beyond
-    the highest reference the value rises on, from about 1 towards 2 (below the lowest, from about 0 towards
-    -1), at first with the slope of the line from the median to that end. It stays bounded, so that one run's
-    outlier does not decide a blend.
-    """
-    values, counts = np.unique(np.asarray(reference, dtype=np.float64), return_counts=True)
-    n = counts.sum()
-    middle = (np.cumsum(counts) - counts / 2) / n
-    rank = np.interp(scores, values, middle)
-    median = np.median(reference)
-    high, low = scores > values[-1], scores < values[0]
-    rank[high] = middle[-1] + _tail((scores[high] - values[-1]) / (2 * _spread(values[-1] - median, values)))
-    rank[low] = middle[0] - _tail((values[0] - scores[low]) / (2 * _spread(median - values[0], values)))
-    return rank
-
-
-def _tail(distance: np.ndarray) -> np.ndarray:
-    return distance / (1 + distance)
-
-
-def _spread(distance: float, values: np.ndarray) -> float:
-    """A positive length: the distance, else the whole range, else the scale of the scores themselves."""
-    return float(distance) or float(values[-1] - values[0]) or max(float(np.abs(values).max()), 1e-12)
-
-
-def _ranked(values: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
-    return reference_rank(values, values if reference is None else reference)
-
-
-def _standardised(values: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
-    if reference is None:
-        return values
-    return (values - reference.mean()) / (reference.std() or 1.0)
 
 
 def shares_of(weights: Sequence[float] | None, count: int) -> np.ndarray:
@@ -205,12 +230,15 @@ def _reference_scores(frame: "pd.DataFrame", run: str) -> np.ndarray:
     return scores
 
 
-def _blended_probs(frames: "Sequence[pd.DataFrame]", share: np.ndarray, classes: list[Any]) -> list[Any]:
-    columns = [frame["probs"].tolist() if "probs" in frame else [None] * len(frame) for frame in frames]
-    if any(other != classes[0] for other in classes):
-        return [None] * len(frames[0])
-    rows = []
-    for cells in zip(*columns, strict=True):
-        usable = all(cell is not None for cell in cells) and len({len(cell) for cell in cells}) == 1
-        rows.append((share @ np.array(cells, dtype=np.float64)).tolist() if usable else None)
-    return rows
+def _other_classes(run: str, first: Sequence[str] | None, other: str, own: Sequence[str] | None) -> str:
+    if first is None or own is None:
+        return f"{run if first is None else other} does not say which classes its probabilities are of. Predict again."
+    differing = [
+        f"only {name} has {', '.join(repr(c) for c in sorted(classes)[:5])}"
+        for name, classes in ((run, set(first) - set(own)), (other, set(own) - set(first)))
+        if classes
+    ]
+    return (
+        f"{run} and {other} predict other classes: {'; '.join(differing)}. Blend runs of the same classes "
+        "(model.classes=…), or leave one out."
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.calibration.scales import METHODS
 from src.calibration.threshold import tune_on_oof
 from src.ensemble import average_folds, blend_anomaly, reference_rank
 from src.errors import ProjectError
@@ -43,11 +44,62 @@ def test_result_fits_the_store(tmp_path: Path) -> None:
     write_predictions(tmp_path / "test.parquet", blend_anomaly([table([1, 2]), table([5, 4])]), "anomaly")
 
 
-def test_probs_are_averaged_where_all_have_them() -> None:
+def named(frame: pd.DataFrame, *classes: str) -> pd.DataFrame:
+    frame.attrs["metadata"]["class_names"] = list(classes)
+    return frame
+
+
+def test_probs_are_averaged_over_the_runs_that_have_them() -> None:
     first, second = table([1, 2], probs=[[1.0, 0.0], [0.5, 0.5]]), table([1, 2], probs=[[0.0, 1.0], None])
-    assert blend_anomaly([first, second], weights=[1, 3])["probs"].tolist() == [[0.25, 0.75], None]
-    second.attrs["metadata"]["class_names"] = ["other", "classes"]
-    assert blend_anomaly([first, second])["probs"].tolist() == [None, None]
+    assert blend_anomaly([first, second], weights=[1, 3])["probs"].tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    without = table([2, 1])
+    blended = blend_anomaly([without, named(first, "good", "crack")], weights=[9, 1])
+    assert blended["probs"].tolist() == [[1.0, 0.0], [0.5, 0.5]] and blended["score"][0] > blended["score"][1]
+    assert blended.attrs["metadata"]["class_names"] == ["good", "crack"]
+    assert blend_anomaly([without, first], weights=[1, 0])["probs"].tolist() == [None, None]
+    assert blend_anomaly([without])["probs"].tolist() == [None, None]
+
+
+def test_probs_pair_up_by_the_name_of_their_class() -> None:
+    first = named(table([1, 2, 3], ["a", "b", "c"], probs=[[0.7, 0.2, 0.1]] * 3), "good", "crack", "blob")
+    second = named(table([1, 2, 3], ["c", "a", "b"], probs=[[0.0, 1.0, 0.0]] * 3), "blob", "good", "crack")
+    blended = blend_anomaly([first, second])
+    assert blended.attrs["metadata"]["class_names"] == ["good", "crack", "blob"]
+    np.testing.assert_allclose(blended["probs"].tolist(), [[0.85, 0.1, 0.05]] * 3)
+
+
+def test_runs_of_other_classes_are_refused_by_name() -> None:
+    first = named(table([1, 2], run="cnn", probs=[[0.5, 0.5]] * 2), "good", "crack")
+    second = named(table([1, 2], run="arcface", probs=[[0.5, 0.5]] * 2), "good", "blob")
+    with pytest.raises(ProjectError, match="cnn and arcface predict other classes: only cnn has 'crack'; only arcface"):
+        blend_anomaly([table([1, 2]), first, second])
+    with pytest.raises(ProjectError, match="old does not say which classes"):
+        blend_anomaly([first, table([1, 2], run="old", probs=[[0.5, 0.5]] * 2)])
+    with pytest.raises(ProjectError, match="short has rows that are not of 2 probabilities"):
+        blend_anomaly([first, named(table([1, 2], run="short", probs=[[1.0]] * 2), "good", "crack")])
+
+
+def test_scales_of_normal_references() -> None:
+    """Defects among the references move rank and mean, but not robust_z: its rows are the normal ones."""
+    reference = table([0.0, 1.0, 2.0, 3.0, 4.0, 900.0], fold=0)
+    normal = np.array([1, 1, 1, 1, 1, 0], bool)
+    test = table([2.0, 5.0])
+    blended = blend_anomaly([test], method="robust_z", reference=[reference], normal=[normal])["score"]
+    assert blended.tolist() == pytest.approx([0.0, 3 / 1.482602218505602])
+    tails = blend_anomaly([test], method="tail", reference=[reference], normal=[normal])["score"]
+    assert tails[0] == pytest.approx(0.3, abs=0.15) and tails[1] > 0.7
+    assert blend_anomaly([test], method="mean", reference=[reference])["score"][0] < 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_test_score_moves_another(method: Any) -> None:
+    random = np.random.default_rng(4)
+    oof = [table(random.normal(size=60) * s, fold=0) for s in (1, 30)]
+    normal = [np.arange(60) < 50] * 2
+    test = [table(random.normal(size=20) * s) for s in (1, 30)]
+    more = [pd.concat([frame, table([1e4, -1e4], ["x", "y"])], ignore_index=True) for frame in test]
+    few, many = (blend_anomaly(t, method=method, reference=oof, normal=normal)["score"] for t in (test, more))
+    assert (few == many[:20]).all()
 
 
 def test_reference_rank_keeps_every_order() -> None:
@@ -74,7 +126,7 @@ def test_a_reference_of_normals_does_not_tie_the_anomalies() -> None:
     assert np.corrcoef(blended.rank(), truth.argsort().argsort())[0, 1] > 0.95
 
 
-@pytest.mark.parametrize("method", ["rank", "mean"])
+@pytest.mark.parametrize("method", METHODS)
 def test_with_a_reference_a_threshold_carries_over(method: Any) -> None:
     random = np.random.default_rng(2)
     oof = [table(random.normal(size=300) * s + s, fold=0) for s in (1, 50)]
@@ -102,6 +154,13 @@ def test_refusals() -> None:
         blend_anomaly([])
     with pytest.raises(ProjectError, match="method 'max'"):
         blend_anomaly([first], method="max")  # type: ignore[arg-type]
+    with pytest.raises(ProjectError, match="'robustz' is not known; choose .* Did you mean 'robust_z'"):
+        blend_anomaly([first], method="robustz")  # type: ignore[arg-type]
+    for method in ("robust_z", "tail"):
+        with pytest.raises(ProjectError, match="needs the runs' out-of-fold scores"):
+            blend_anomaly([first], method=method)  # type: ignore[arg-type]
+    with pytest.raises(ProjectError, match="1 runs but 2 arrays of normal rows"):
+        blend_anomaly([first], reference=[table([1, 2], fold=0)], normal=[[True, True]] * 2)
     with pytest.raises(ProjectError, match="reference of padim has test rows"):
         blend_anomaly([first], reference=[first])
     with pytest.raises(ProjectError, match="1 runs but 2 reference"):
