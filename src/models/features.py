@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def default_normalization(backbone: str) -> tuple[tuple[float, ...], tuple[float
         return tuple(DEFAULT_MEAN), tuple(DEFAULT_STD)
     import timm
 
-    _check_backbone(backbone)
+    check_backbone(backbone)
     cfg = timm.get_pretrained_cfg(backbone)
     if cfg is None:  # a model that timm never published weights for
         from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -107,7 +107,7 @@ class FeatureExtractor(nn.Module):
             self.eval()
 
     def _build(self, args: dict[str, Any], weights: str | None) -> None:
-        _check_backbone(self.backbone)
+        check_backbone(self.backbone)
         for key in ("features_only", "out_indices", "pretrained", "in_chans", "checkpoint_path"):
             if key in args:
                 raise ProjectError(f"backbone_args.{key} is set by the project; remove it (layers picks features).")
@@ -157,13 +157,14 @@ def feature_layers(backbone: str, backbone_args: Mapping[str, Any] | None = None
 
     Raises ProjectError for an unknown backbone, or one without feature maps.
     """
-    _check_backbone(backbone)
+    check_backbone(backbone)
     with torch.device("meta"):
         model = _create(backbone, dict(backbone_args or {}), features_only=True)
     return [(info["module"], int(info["reduction"])) for info in model.feature_info.info]
 
 
-def _check_backbone(backbone: str) -> None:
+def check_backbone(backbone: str) -> None:
+    """Raises ProjectError for a name that the installed timm does not know; suggests the nearest."""
     import timm
 
     if not timm.is_model(backbone):
@@ -253,8 +254,14 @@ def _strip_prefix(state: dict[str, Tensor], known: set[str]) -> dict[str, Tensor
     return {name.removeprefix(best): value for name, value in state.items()}
 
 
-def load_backbone_weights(model: nn.Module, full: nn.Module, backbone: str, path: Path) -> LoadReport:
-    """Fill the feature model from a state dict of the whole timm model `full` (on the meta device)."""
+def load_backbone_weights(
+    model: nn.Module, full: nn.Module, backbone: str, path: Path, *, replaceable: Collection[str] = ()
+) -> LoadReport:
+    """Fill the feature model from a state dict of the whole timm model `full` (on the meta device).
+
+    Tensors named in `replaceable` (a classifier of other classes) stay as they are where the file lacks them or holds
+    them in another shape.
+    """
     shapes = {name: value.shape for name, value in full.state_dict().items()}
     state = _strip_prefix(read_state_dict(path), set(shapes))
     convert = getattr(sys.modules[type(full).__module__], "checkpoint_filter_fn", None)
@@ -269,6 +276,8 @@ def load_backbone_weights(model: nn.Module, full: nn.Module, backbone: str, path
     for name, value in model.state_dict().items():
         flat = name.replace(".", "_")
         source = own.get(flat) or own.get(flat.removeprefix("model_")) or own.get(flat.removeprefix("body_"), name)
+        if name in replaceable and (source not in state or state[source].shape != value.shape):
+            continue
         if source not in state:
             if not name.endswith("num_batches_tracked"):
                 missing.append(source)

@@ -95,7 +95,7 @@ def test_normalize_refuses_what_is_no_uint8_batch(images):
 def test_pipelines_are_shipped():
     names = [path.stem for path in SHIPPED]
     detection = ["detection", "detection_light", "detection_strong", "detection_topdown"]
-    assert names == ["caption", "caption_light", *detection, "industrial", "light", "none", "strong"]
+    assert names == ["caption", "caption_light", "classify", *detection, "industrial", "light", "none", "strong"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -114,7 +114,9 @@ def test_shipped_pipelines(path):
         changed += int((out["image"] != image).any())
     assert changed >= 15
     names = " ".join(str(entry) for entry in config["transforms"])
-    assert ("RandomResizedCrop" in names) == (path.stem in ("caption", "caption_light", "light", "strong"))
+    assert ("RandomResizedCrop" in names) == (
+        path.stem in ("caption", "caption_light", "classify", "light", "strong")
+    )
 
 
 def test_mask_moves_with_the_image():
@@ -129,7 +131,7 @@ def test_mask_moves_with_the_image():
         assert ((out["image"][..., 0] > 127) != out["mask"].astype(bool)).mean() < 0.08
 
 
-@pytest.mark.parametrize("name", ["light", "industrial", "strong"])
+@pytest.mark.parametrize("name", ["classify", "light", "industrial", "strong"])
 def test_the_key_alone_decides(name):
     """In any order, in a pickled copy, with or without a mask; and different keys differ."""
     config = yaml.safe_load((REPOSITORY / "conf" / "augment" / f"{name}.yaml").read_text(encoding="utf-8"))
