@@ -97,6 +97,7 @@ def load_competition(config: dict[str, Any], *, source: str | Path) -> Competiti
     task = top.text("task", choices=TASKS)
     root = _root(top)
     data = read_data(top, root, task)
+    _check_class_format(top, task, data)
     if data.layout in ("voc", "yolo") and top.given("solution"):
         where = "the annotation files of its test images, beside those of training"
         top.fail("solution", f"the layout {data.layout} is graded by {where}. Set it to null.")
@@ -225,6 +226,28 @@ def _metric(top: Section, task: str, data: DataSpec) -> str:
         problem = f"'{name}' compares boxes, and the data give counts alone. Name data.boxes, or count: {counting}."
         top.fail("metric", problem)
     return metric.name
+
+
+def _check_class_format(top: Section, task: str, data: DataSpec) -> None:
+    """The format `class`: of the task anomaly, with targets to write and a metric that compares texts."""
+    from src.metrics.registry import get_metric
+    from src.submission.formats.class_label import CLASS_METRICS
+
+    section = top.values.get("submission")
+    if not isinstance(section, dict) or section.get("format") != "class":
+        return
+    if task != "anomaly":
+        top.fail("submission.format", f"'class' is a format of the task anomaly; this is {task}. Choose another.")
+    if data.layout == "csv" and data.target is None:
+        top.fail("submission.format", "'class' writes the values of data.target, which is not given. Name that column.")
+    metric = get_metric(_metric(top, task, data))
+    usable = ", ".join(CLASS_METRICS)
+    if metric.needs != "label":
+        problem = f"'{metric.name}' needs {metric.needs}s, and the format class writes labels."
+        top.fail("metric", f"{problem} Choose {usable}, or another submission.format.")
+    if metric.name not in CLASS_METRICS:
+        problem = f"'{metric.name}' compares two classes, normal and anomalous, and the format class has many."
+        top.fail("metric", f"{problem} Choose {usable}, or submission.format: label.")
 
 
 def _task_of(metric: Any) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.data_section import ALL
 from src.errors import ProjectError, nearest
+from src.listing import IGNORED_FOLDERS, Tree, natural_key, nfc
 from src.tables import missing_column, read_header
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def check_files(spec: Competition) -> None:
             raise _absent(spec, "data.images", spec.images_root)
         for split in ("train", "test"):
             columns = [("data.path", column) for _, column in data.path_parts() if column != "split"]
-            names = ("id", "target", "group", "mask", "tags") if split == "train" else ("id",)
+            names = ("id", "target", "category", "group", "mask", "tags") if split == "train" else ("id",)
             columns += [(f"data.{name}", getattr(data, name)) for name in names]
             if split == "train":
                 columns += [pair for part in TABLES for pair in _object_columns(spec, part, file=None)]
@@ -44,8 +46,9 @@ def check_files(spec: Competition) -> None:
     elif data.layout in ("coco", "voc", "yolo", "jsonl"):
         _check_annotated(spec)
     else:
-        for split in ("train", "test"):
-            _check_folder(spec, f"data.{split}", getattr(data, split))
+        for category in category_folders(spec):
+            for split in ("train", "test"):
+                _check_folder(spec, f"data.{split}", below_category(category, getattr(data, split)))
     if isinstance(data.classes, str):
         _check_file(spec, "data.classes", spec.locate(data.classes))
     _check_sample(spec)
@@ -54,6 +57,39 @@ def check_files(spec: Competition) -> None:
     elif spec.solution is not None:
         columns = zip(("data.id", "data.target"), spec.solution_columns, strict=True)
         _check_table(spec, "solution", spec.solution, columns)
+
+
+def category_folders(spec: Competition) -> list[str | None]:
+    """The folders of `data.categories`, in natural order where it says all, else as listed; [None] without categories.
+
+    Raises:
+        ProjectError: one is not there, or there is none at all.
+    """
+    data = spec.data
+    if data.categories is None:
+        return [None]
+    tree = Tree(spec.root)
+    found = [nfc(name) for name in tree.names(".") if not name.startswith(".") and name not in IGNORED_FOLDERS]
+    found = sorted(filter(lambda name: tree.find_folder(f"{name}/{data.train}"), found), key=natural_key)
+    if not found:
+        single = tree.find_folder(data.train) is not None
+        remedy = "The root is one category itself: categories: null." if single else "Give the folder that holds them."
+        raise spec.error("data.categories", f"no folder in {spec.root} has a folder '{data.train}'. {remedy}")
+    if data.categories == ALL:
+        return list(found)
+    for name in data.categories:
+        if tree.find_folder(name) is None:
+            raise spec.error(
+                "data.categories",
+                f"there is no folder '{name}' in {spec.root}.{nearest(name, found)} "
+                f"Folders with '{data.train}': {', '.join(found[:20])}.",
+            )
+    return list(data.categories)
+
+
+def below_category(category: str | None, name: str) -> str:
+    """A folder of a category, relative to the root."""
+    return name if category is None else f"{category}/{name}"
 
 
 def _object_columns(spec: Competition, part: str, *, file: str | None) -> list[tuple[str, str]]:
@@ -153,6 +189,7 @@ def _absent(spec: Competition, key: str, path: Path) -> ProjectError:
     categories = [name for name in beside if mvtec and (path.parent / name / path.name).is_dir()]
     if categories:
         remedy = f"Choose one: competition.root={spec.root / categories[0]}"
+        remedy += ", or take all of them: data.categories: all, as in mvtec_categories.yaml."
         return spec.error("root", f"{spec.root} holds categories ({', '.join(categories[:8])}). {remedy}")
     there = f" {path.parent} has: {', '.join(beside[:12])}." if beside else ""
     return spec.error(key, f"{path} does not exist.{nearest(path.name, beside)}{there}")

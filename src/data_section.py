@@ -8,6 +8,7 @@ from src.data_spec import BoxTable, CaptionTable, CountTable, DataSpec
 from src.errors import nearest
 from src.listing import locate, nfc, relative_under
 from src.section import REQUIRED, Section
+from src.target_pattern import parse_pattern
 
 TASK_LAYOUTS = {
     "anomaly": ("csv", "folder", "mvtec"),
@@ -26,22 +27,25 @@ CLASS_FILES = (".txt", ".names", ".yaml", ".yml")
 
 DATA_KEYS = {
     "csv": ("layout", "train", "test", "images", "id", "path", "group"),
-    "folder": ("layout", "train", "test", "normal"),
-    "mvtec": ("layout", "train", "test", "normal", "mask"),
+    "folder": ("layout", "train", "test", "normal", "target_pattern"),
+    "mvtec": ("layout", "train", "test", "normal", "target_pattern", "mask", "categories"),
     "coco": ("layout", "train", "test", "images", "id"),
     "voc": ("layout", "train", "test", "images", "id", "annotations", "classes"),
     "yolo": ("layout", "train", "test", "id", "classes"),
     "jsonl": ("layout", "train", "test", "images", "id", "path", "group", "captions"),
 }
 TASK_KEYS = {  # further ones of a layout, where they depend on the task
-    ("csv", "anomaly"): ("target", "normal", "mask"),
+    ("csv", "anomaly"): ("target", "target_pattern", "normal", "mask", "category"),
     ("csv", "detection"): ("boxes", "counts", "tags", "classes"),
     ("csv", "caption"): ("captions",),
     ("coco", "detection"): ("classes",),
 }
 ALL_KEYS = tuple(dict.fromkeys(key for keys in (*DATA_KEYS.values(), *TASK_KEYS.values()) for key in keys))
 
+ALL = "all"  # of `categories`
+
 NORMAL_REMEDY = "List the target values that mean normal, as in normal: [good]."
+CATEGORIES_REMEDY = "List folders below the root, as in categories: [bottle, cable], or write all."
 BOXES_REMEDY = "As in boxes: {file: boxes.csv, id: id, label: label, columns: [x1, y1, x2, y2]}."
 COUNTS_REMEDY = "As in counts: {file: counts.csv, columns: [apple, cup]}, or {label: class, count: count}."
 CAPTIONS_REMEDY = "As in captions: {columns: [caption]}, or {file: captions.csv, id: id, columns: [caption]}."
@@ -85,7 +89,10 @@ def read_data(top: Section, root: Path, task: str) -> DataSpec:
         id=identifier,
         path=data.text("path") if table or records else None,
         target=target,
+        target_pattern=_target_pattern(data, needs_target=table and target is None),
         normal=normal,
+        category=data.optional_text("category"),
+        categories=_categories(data, root),
         group=data.optional_text("group"),
         mask=data.optional_text("mask", "ground_truth" if layout == "mvtec" else None),
         boxes=_boxes(data, root, identifier),
@@ -149,6 +156,33 @@ def _images(data: Section, root: Path, layout: str) -> tuple[str, str | None]:
 
 def _holds(folder: str, path: str) -> bool:
     return folder == "." or path.startswith(f"{folder}/")
+
+
+def _target_pattern(data: Section, *, needs_target: bool) -> str | None:
+    text = data.optional_text("target_pattern")
+    if text is None:
+        return None
+    if needs_target:
+        data.fail("target_pattern", "it splits the values of data.target, which is not given. Name that column.")
+    try:
+        return parse_pattern(text).text
+    except ValueError as error:
+        data.fail("target_pattern", str(error))
+
+
+def _categories(data: Section, root: Path) -> tuple[str, ...] | str | None:
+    if not data.given("categories"):
+        return None
+    names = data.texts("categories", remedy=CATEGORIES_REMEDY)
+    if names == (ALL,):
+        return ALL
+    names = tuple(nfc(name) for name in names)
+    for name in names:
+        if _below(data, "categories", name, root) != name or name == ".":
+            data.fail("categories", f"'{name}' is no folder below the root. {CATEGORIES_REMEDY}")
+        if names.count(name) > 1:
+            data.fail("categories", f"'{name}' is named twice. Name each once.")
+    return names
 
 
 def _check_template(data: Section, spec: DataSpec) -> None:

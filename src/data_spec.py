@@ -78,7 +78,11 @@ class DataSpec:
     id: csv: a column; jsonl: a key; coco: "id" | "file_name" | "stem"; voc and yolo: "stem" | "file_name".
     path: a column, or a template over columns such as "{split}/{id}.png" ("split" is "train" or "test",
         unless the table has such a column). jsonl: keys instead of columns, dotted where they are nested.
-    normal: target values that mean normal; everything else is a defect.
+    target_pattern: how a target names a category and a state, as in "{category}-{state}" (`src.target_pattern`).
+    normal: target values (with a pattern: states) that mean normal; everything else is a defect.
+    category: csv: a column of the train table, and where it is known of the test table and the solution.
+    categories: mvtec: folders below the root that each have `train`, `test` and `mask`; "all": every one; None: the
+        root is one.
     mask: csv: a column of mask paths; mvtec: the folder of ground truth.
     tags: csv: a column of class names that are in the image, whether or not boxes say where.
     classes: names in their order, or a file relative to the root, or None: as the data say.
@@ -94,7 +98,10 @@ class DataSpec:
     id: str | None = None
     path: str | None = None
     target: str | None = None
+    target_pattern: str | None = None
     normal: tuple[str, ...] = ()
+    category: str | None = None
+    categories: tuple[str, ...] | str | None = None
     group: str | None = None
     mask: str | None = None
     boxes: BoxTable | None = None

@@ -1,48 +1,22 @@
-"""Readers of images: a table (csv), folders by class (folder), MVTec AD's folders (mvtec); checks for all layouts.
+"""Readers of images: a table (csv), folders by class (folder), MVTec AD's folders (mvtec).
 
 The layouts with annotated objects (coco, voc, yolo) or captions (coco, jsonl) are read in `src.annotations`.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from src.competition import Competition
-from src.errors import ProjectError, nearest
-from src.listing import IMAGE_SUFFIXES, Tree, nfc, relative_under
+from src.competition_files import below_category, category_folders
+from src.errors import nearest
+from src.listing import Tree, nfc, relative_under
+from src.rows import Answers, Rows, check_ids, check_rows, listed, one_row_an_image
 from src.tables import read_table
-
-SHOWN = 5  # rows that a message names; it counts the others
-
-
-@dataclass
-class Rows:
-    """Images of one split, as parallel lists; None where nothing is known; `sources` for messages."""
-
-    ids: list[str]
-    paths: list[str]
-    sources: list[str]
-    targets: list[str | None] = field(default_factory=list)
-    groups: list[str | None] = field(default_factory=list)
-    masks: list[str | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for name in ("targets", "groups", "masks"):
-            if not getattr(self, name):
-                setattr(self, name, [None] * len(self.ids))
-
-
-@dataclass
-class Answers:
-    """What the test images are: ids, targets and masks, as parallel lists."""
-
-    ids: list[str]
-    targets: list[str]
-    masks: list[str | None]
+from src.target_pattern import Parts, parse_pattern
 
 
 def read_rows(spec: Competition, split: str) -> Rows:
-    """The images of a split. Targets, groups and masks are read for "train" alone.
+    """The images of a split. Targets, groups and masks are read for "train" alone, categories for both.
 
     Raises:
         ProjectError: an empty split, an empty or repeated id, an image or mask that is missing or outside
@@ -80,6 +54,8 @@ def _table_rows(spec: Competition, split: str) -> Rows:
     ids = table[data.id].tolist()
     paths = resolve_files(spec, "data.path", "image", texts, sources, tree)
     rows = Rows(ids, paths, sources)
+    if data.category is not None and data.category in table:
+        rows.categories = [cell or None for cell in table[data.category]]
     if split == "train":
         if data.target is not None:
             rows.targets = [cell or None for cell in table[data.target]]
@@ -90,24 +66,6 @@ def _table_rows(spec: Competition, split: str) -> Rows:
         if any(part is not None and part.file is None for part in (data.boxes, data.counts)):
             return one_row_an_image(rows)  # the table has a row an object
     return one_row_an_image(rows) if spec.task == "caption" else rows  # a row a caption
-
-
-def one_row_an_image(rows: Rows) -> Rows:
-    """The first row of each id; all rows of an id must name the same image and the same group.
-
-    Rows without an id stay, for `check_rows` to name them.
-    """
-    first: dict[str | int, int] = {}
-    for row, identifier in enumerate(rows.ids):
-        start = first.setdefault(identifier if identifier.strip() else row, row)
-        for what, values in (("images", rows.paths), ("groups", rows.groups)):
-            if values[row] != values[start]:
-                raise ProjectError(
-                    f"{rows.sources[start]}, {rows.sources[row]}: the id '{identifier}' has two {what}, "
-                    f"'{values[start]}' and '{values[row]}'. An id is one image; correct one of the rows."
-                )
-    keep = list(first.values())
-    return Rows(*([values[row] for row in keep] for values in vars(rows).values()))
 
 
 def _table_answers(spec: Competition) -> Answers:
@@ -122,7 +80,9 @@ def _table_answers(spec: Competition) -> Answers:
     masks: list[str | None] = [None] * len(ids)
     if spec.data.mask in table and spec.data.layout == "csv":
         masks = resolve_files(spec, "data.mask", "mask", table[spec.data.mask].tolist(), sources, Tree(spec.root))
-    return Answers(ids, targets, masks)
+    named = spec.data.category is not None and spec.data.category in table
+    categories = [cell or None for cell in table[spec.data.category]] if named else [None] * len(ids)
+    return Answers(ids, targets, masks, sources, categories)
 
 
 def resolve_files(
@@ -191,53 +151,98 @@ def _hint(tree: Tree, text: str, relative: str, start: str) -> str:
 
 
 def _folder_rows(spec: Competition, split: str) -> Rows:
-    data = spec.data
-    name = data.train if split == "train" else data.test
+    rows = Rows([], [], [])
+    for category in category_folders(spec):
+        part = _rows_below(spec, split, category)
+        for name, values in vars(rows).items():
+            values += getattr(part, name)
+    if split == "train":
+        loose = [source for source, target in zip(rows.sources, rows.targets, strict=True) if target is None]
+        if loose and len(loose) < len(rows.ids):
+            raise spec.error("data.train", f"images beside class folders: {listed(loose)}. Sort them in.")
+    return rows
+
+
+def _rows_below(spec: Competition, split: str, category: str | None) -> Rows:
+    """The images of one category, or of a root that is no folder of categories."""
+    name = below_category(category, spec.data.train if split == "train" else spec.data.test)
     found = list(Tree(spec.root).images(name))
     rows = Rows(
-        stem_ids([relative for relative, _ in found]),
+        _ids(category, found),
         [path for _, path in found],
         [f"{name}/{relative}" for relative, _ in found],
+        categories=[category] * len(found),
     )
     if split == "train":
-        rows.targets = [_class_of(relative) for relative, _ in found]
-        loose = [source for source, target in zip(rows.sources, rows.targets, strict=True) if target is None]
-        if loose and len(loose) < len(found):
-            raise spec.error("data.train", f"images beside class folders: {listed(loose)}. Sort them in.")
+        rows.targets = _targets(spec, category, [_class_of(relative) for relative, _ in found])
     return rows
 
 
 def _folder_answers(spec: Competition) -> Answers | None:
     """Targets are the names of the test's sub-folders, if these are classes at all."""
-    tree = Tree(spec.root)
-    found = list(tree.images(spec.data.test))
-    targets = [_class_of(relative) for relative, _ in found]
-    trained = {_class_of(relative) for relative, _ in tree.images(spec.data.train)}
-    known = {*spec.data.normal, *trained}
-    if None in targets or known.isdisjoint(targets):
+    tree, answers = Tree(spec.root), Answers([], [], [], [], [])
+    known: set[str | None] = set(spec.data.normal)
+    classes: set[str | None] = set()
+    for category in category_folders(spec):
+        name = below_category(category, spec.data.test)
+        found = list(tree.images(name))
+        folders = [_class_of(relative) for relative, _ in found]
+        classes.update(folders)
+        trained = tree.images(below_category(category, spec.data.train))
+        known.update(_class_of(relative) for relative, _ in trained)
+        answers.ids += _ids(category, found)
+        answers.targets += _targets(spec, category, folders)
+        answers.masks += _masks_below(spec, tree, category, found, folders)
+        answers.sources += [f"{name}/{relative}" for relative, _ in found]
+        answers.categories += [category] * len(found)
+    if None in classes or known.isdisjoint(classes):
         return None  # a flat folder, or sub-folders that sort the images by something else
-    masks: list[str | None] = [None] * len(found)
-    if spec.data.mask is not None:
-        truth = {_stem(relative): path for relative, path in tree.images(spec.data.mask)}
-        stems = [_stem(relative) for relative, _ in found]
-        masks = [truth.get(stem) or truth.get(f"{stem}_mask") for stem in stems]
-        _check_masks_used(spec, targets, masks, truth)
-    return Answers(stem_ids([relative for relative, _ in found]), targets, masks)
+    return answers
+
+
+def _masks_below(
+    spec: Competition, tree: Tree, category: str | None, found: Sequence[tuple[str, str]], folders: Sequence[str | None]
+) -> list[str | None]:
+    if spec.data.mask is None or None in folders:
+        return [None] * len(found)
+    truth = {_stem(relative): path for relative, path in tree.images(below_category(category, spec.data.mask))}
+    stems = [_stem(relative) for relative, _ in found]
+    masks = [truth.get(stem) or truth.get(f"{stem}_mask") for stem in stems]
+    _check_masks_used(spec, category, folders, masks, truth)
+    return masks
 
 
 def _check_masks_used(
-    spec: Competition, targets: Sequence[str], masks: Sequence[str | None], truth: dict[str, str]
+    spec: Competition,
+    category: str | None,
+    folders: Sequence[str],
+    masks: Sequence[str | None],
+    truth: dict[str, str],
 ) -> None:
     """A defect without a mask is legal; a whole kind whose masks fit no image is a naming mistake."""
     offered = Counter(stem.partition("/")[0] for stem in truth)
-    used = {target for target, mask in zip(targets, masks, strict=True) if mask is not None}
-    for kind in sorted(set(targets) - used):
+    used = {folder for folder, mask in zip(folders, masks, strict=True) if mask is not None}
+    for kind in sorted(set(folders) - used):
         if offered[kind]:
+            mask, test = (below_category(category, name) for name in (spec.data.mask, spec.data.test))
             raise spec.error(
                 "data.mask",
-                f"none of the {offered[kind]} masks in {spec.data.mask}/{kind} has the name of an image in "
-                f"{spec.data.test}/{kind}. Name them <image>.png or <image>_mask.png, or data.mask: null.",
+                f"none of the {offered[kind]} masks in {mask}/{kind} has the name of an image in "
+                f"{test}/{kind}. Name them <image>.png or <image>_mask.png, or data.mask: null.",
             )
+
+
+def _targets(spec: Competition, category: str | None, folders: Sequence[str | None]) -> list[str | None]:
+    """The class folders; in a folder of categories, composed by the pattern where there is one."""
+    if category is None or spec.data.target_pattern is None:
+        return list(folders)
+    pattern = parse_pattern(spec.data.target_pattern)
+    return [None if folder is None else pattern.compose(Parts(category, folder)) for folder in folders]
+
+
+def _ids(category: str | None, found: Sequence[tuple[str, str]]) -> list[str]:
+    ids = stem_ids([relative for relative, _ in found])
+    return ids if category is None else [f"{category}/{name}" for name in ids]
 
 
 def _class_of(relative: str) -> str | None:
@@ -253,56 +258,3 @@ def stem_ids(relatives: Sequence[str]) -> list[str]:
     """Paths without suffix; where two files differ by suffix alone, both keep theirs."""
     count = Counter(_stem(relative) for relative in relatives)
     return [nfc(relative) if count[_stem(relative)] > 1 else _stem(relative) for relative in relatives]
-
-
-# both ---------------------------------------------------------------------------------------------------
-
-
-def check_rows(spec: Competition, split: str, rows: Rows) -> None:
-    """Refuse an empty split, ids that are empty or repeated, and an image that is twice in the training set."""
-    check_ids(spec, split, rows.ids, rows.sources)
-    if split == "train":
-        remedy = "a copy in another fold would leak. Keep one row"
-        if spec.task == "caption":
-            remedy += ", or give all captions of an image one id: data.id may name the column of the image's file"
-        check_unique(rows.paths, rows.sources, "the image", remedy)
-
-
-def check_apart(spec: Competition, train: Rows, test: Rows) -> None:
-    """Refuse an image that is in both splits."""
-    trained = set(train.paths)
-    shared = [source for source, path in zip(test.sources, test.paths, strict=True) if path in trained]
-    if shared:
-        remedy = "A test image must not be trained on: give each image to one split"
-        raise spec.error("data.test", f"{len(shared)} images are in the training set too: {listed(shared)}. {remedy}.")
-
-
-def check_ids(spec: Competition, split: str, ids: Sequence[str], sources: Sequence[str]) -> None:
-    if not ids:
-        key = split if split == "solution" else f"data.{split}"
-        folder = spec.data.layout != "csv" and split != "solution"
-        kind = f"images ({', '.join(IMAGE_SUFFIXES)})" if folder else "rows"
-        what = {"train": "the training set", "test": "the test set", "solution": "the solution"}[split]
-        raise spec.error(key, f"{what} is empty: no {kind} in {_where(spec, split)}.")
-    empty = [source for source, value in zip(sources, ids, strict=True) if not value.strip()]
-    if empty:
-        raise spec.error("data.id", f"{len(empty)} rows have no id: {listed(empty)}. Give each one.")
-    check_unique(ids, sources, "the id", "ids must differ. Remove or rename one of the rows")
-
-
-def check_unique(values: Sequence[str], sources: Sequence[str], what: str, remedy: str) -> None:
-    if len(set(values)) == len(values):
-        return
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    where = [source for source, value in zip(sources, values, strict=True) if value == twice[0]]
-    others = f" ({len(twice) - 1} more such)" if len(twice) > 1 else ""
-    raise ProjectError(f"{listed(where)}: {what} '{twice[0]}' occurs {len(where)} times{others}; {remedy}.")
-
-
-def _where(spec: Competition, split: str) -> str:
-    return str(spec.solution if split == "solution" else spec.locate(getattr(spec.data, split)))
-
-
-def listed(items: Sequence[str]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more

@@ -5,6 +5,10 @@ Columns, always all present: `id` str, `path` str (absolute), `split` "train" | 
 `source` str (the row or file it comes from, for messages). Train rows first; within a split the order of the
 table, or natural order by name. Ids are unique within a split.
 
+The task anomaly adds `category`: str | None (of test rows too where the files name it), and `attrs`: "target_pattern",
+that of the spec or None; "classes", the distinct training targets in natural order, where the submission's format is
+`class`.
+
 The task detection adds those of `src.annotations.targets` (boxes, labels, counts, sizes …) and `attrs`: "classes", the
 names that labels index; "category_ids", the numbers that the files call them by; "box_reports", what was mended or set
 aside.
@@ -17,7 +21,6 @@ What is known of the test images never enters: `read_solution` reads it, for gra
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,19 +31,23 @@ from src.annotations import captions
 from src.annotations.targets import TARGET_COLUMNS, read_answered, read_splits
 from src.competition import Competition
 from src.competition_files import check_files
-from src.errors import ProjectError, nearest
-from src.layouts import Rows, read_answers, read_rows
+from src.errors import ProjectError
+from src.layouts import read_answers, read_rows
+from src.row_targets import answer_targets, check_test_categories, class_names, train_targets
+from src.rows import Rows
 from src.tables import differing_ids
 
 COLUMNS = ("id", "path", "split", "target", "label", "group", "mask", "source")
+ANOMALY_COLUMNS = (*COLUMNS, "category")
 
 
 def read_manifest(spec: Competition) -> pd.DataFrame:
-    """Both splits of a competition; of the test split only `id`, `path` and `source` are known.
+    """Both splits of a competition; of the test split only `id`, `path`, `source` and perhaps `category` are known.
 
     Raises:
         ProjectError: whatever a spec's files can have wrong (`check_files`, `read_rows`, the readers of
-            `src.annotations`), no normal training image for the task anomaly, no caption for the task caption.
+            `src.annotations`), targets of the task anomaly that cannot be used (`train_targets`), a category of test
+            images that no training image has, no caption for the task caption.
     """
     check_files(spec)
     if spec.task == "detection":
@@ -48,15 +55,21 @@ def read_manifest(spec: Competition) -> pd.DataFrame:
     if spec.task == "caption":
         return _caption_manifest(spec)
     train, test = read_rows(spec, "train"), read_rows(spec, "test")
-    labels = _labels(spec, train.targets)
-    if spec.task == "anomaly" and 0 not in labels:
-        _fail_no_normal(spec, train.targets)
-    frames = [_frame(train, "train", labels), _frame(test, "test", [pd.NA] * len(test.ids))]
-    return pd.concat(frames, ignore_index=True)
+    labels, categories = train_targets(spec, train)
+    check_test_categories(spec, categories, test)
+    frames = [
+        _frame(train, "train", labels).assign(category=_column("category", categories)),
+        _frame(test, "test", [pd.NA] * len(test.ids)).assign(category=_column("category", test.categories)),
+    ]
+    manifest = pd.concat(frames, ignore_index=True)
+    manifest.attrs["target_pattern"] = spec.data.target_pattern
+    if spec.submission.format == "class":
+        manifest.attrs["classes"] = class_names(train.targets)
+    return manifest
 
 
 def read_solution(spec: Competition) -> pd.DataFrame | None:
-    """For grading: `id`, `target`, `label` (Int64), `mask` of the test images, in the test split's order.
+    """For grading: `id`, `target`, `label` (Int64), `mask` and `category` of the test images, in the test's order.
 
     From the solution table, else (folder, mvtec) from the names of the test's sub-folders and the ground
     truth; None when there is neither.
@@ -78,22 +91,23 @@ def read_solution(spec: Competition) -> pd.DataFrame | None:
     answers = read_answers(spec)
     if answers is None:
         return None
-    order = read_rows(spec, "test").ids if spec.solution is not None else answers.ids
+    test = read_rows(spec, "test") if spec.solution is not None else None
+    train = read_rows(spec, "train") if spec.data.target_pattern is not None else None
+    order = answers.ids if test is None else test.ids
     place = {value: row for row, value in enumerate(answers.ids)}
     difference = differing_ids(place, order)
     if difference:
         problem = f"{spec.solution} does not fit the test set: {difference}. It needs one row for each image."
         raise spec.error("solution", problem)
     rows = [place[value] for value in order]
-    normal = set(spec.data.normal)
-    if spec.solution is not None and spec.data.target is None:
-        normal |= {spec.submission.labels.get("normal", "0")}  # the targets are then a submission's values
+    labels, categories = answer_targets(spec, answers, test, train)
     return pd.DataFrame(
         {
             "id": pd.Series(order, dtype=object),
             "target": pd.Series([answers.targets[row] for row in rows], dtype=object),
-            "label": pd.array([int(answers.targets[row] not in normal) for row in rows], dtype="Int64"),
+            "label": pd.array([labels[row] for row in rows], dtype="Int64"),
             "mask": pd.Series([answers.masks[row] for row in rows], dtype=object),
+            "category": _column("category", [categories[row] for row in rows]),
         }
     )
 
@@ -118,7 +132,8 @@ def data_hash(manifest: pd.DataFrame) -> str:
     """sha256 over splits, ids, paths relative to their common folder, file sizes and targets; 64 hex digits.
 
     The same wherever the data lies and in whatever order the rows are. Contents are not read: a file replaced
-    by another of the same size goes unnoticed. Boxes, labels, counts, tags and captions count too, where there are any.
+    by another of the same size goes unnoticed. Categories, boxes, labels, counts, tags and captions count too, where
+    there are any.
 
     Raises:
         ProjectError: an image has vanished since the manifest was read.
@@ -126,7 +141,7 @@ def data_hash(manifest: pd.DataFrame) -> str:
     paths = manifest["path"].tolist()
     start = len(os.path.commonpath(paths)) if paths else 0
     lines = []
-    objects = _object_lines(manifest)
+    objects = _further_lines(manifest)
     columns = (manifest[name] for name in ("split", "id", "target", "path", "source"))
     for row, (split, identifier, target, path, source) in enumerate(zip(*columns, strict=True)):
         try:
@@ -189,11 +204,12 @@ def _column(name: str, values: Sequence) -> pd.Series:
     return pd.Series(column, dtype=object)
 
 
-def _object_lines(manifest: pd.DataFrame) -> list[str]:
-    """What is known of each row's objects and captions as text; empty where the manifest has no such columns."""
+def _further_lines(manifest: pd.DataFrame) -> list[str]:
+    """What is known of each row's category, objects and captions as text; empty where nothing is."""
     names = [name for name in ("boxes", "labels", "ignored", "counts", "tags", "captions") if name in manifest]
     if not names:
-        return []
+        known = manifest["category"].tolist() if "category" in manifest else []
+        return [repr(category) for category in known] if any(category is not None for category in known) else []
     classes = manifest.attrs.get("classes", [])
     columns = (manifest[name] for name in names)
     return [repr((classes, [_plain(value) for value in row])) for row in zip(*columns, strict=True)]
@@ -201,25 +217,6 @@ def _object_lines(manifest: pd.DataFrame) -> list[str]:
 
 def _plain(value: np.ndarray | list[str] | None) -> list | None:
     return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _labels(spec: Competition, targets: Sequence[str | None]) -> list:
-    """0, 1 or <NA> a target. Where a training set has no targets at all, all of it is normal."""
-    if all(target is None for target in targets) and spec.data.target is None:
-        return [0] * len(targets)
-    normal = set(spec.data.normal)
-    return [pd.NA if target is None else int(target not in normal) for target in targets]
-
-
-def _fail_no_normal(spec: Competition, targets: Sequence[str | None]) -> None:
-    counts = Counter(target for target in targets if target is not None).most_common(8)
-    found = ", ".join(f"'{target}' ({count})" for target, count in counts) or "none"
-    near = nearest(spec.data.normal[0], [target for target, _ in counts])
-    raise spec.error(
-        "data.normal",
-        f"no training image is normal: {', '.join(spec.data.normal)} is not among the targets.{near} "
-        f"Targets found: {found}. List those that mean normal.",
-    )
 
 
 def _frame(rows: Rows, split: str, labels: Sequence) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 
 from src.competition import Competition, load_competition, read_competition
 from src.errors import ProjectError
-from src.manifest import COLUMNS, data_hash, read_manifest, read_solution, require_classes
+from src.manifest import ANOMALY_COLUMNS, data_hash, read_manifest, read_solution, require_classes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -50,7 +50,7 @@ def test_a_table_becomes_a_manifest(tmp_path: Path) -> None:
         touch(tmp_path / name)
     text = "id,file,label,lot,mask\n007,a.png,ok,x,\n2,b.png,crack,,masks/b.png\n1,c.png,,x,\n"
     manifest = read_manifest(csv_spec(tmp_path, text, group="lot", mask="mask"))
-    assert tuple(manifest.columns) == COLUMNS
+    assert tuple(manifest.columns) == ANOMALY_COLUMNS
     assert manifest["id"].tolist() == ["007", "2", "1", "t"]
     assert manifest["path"].tolist() == [str(tmp_path / name) for name in ("a.png", "b.png", "c.png", "t.png")]
     assert manifest["split"].tolist() == ["train"] * 3 + ["test"]
@@ -419,7 +419,7 @@ def test_a_solution_comes_in_the_order_of_the_test_table(tmp_path: Path) -> None
     (tmp_path / "train.csv").touch()
     spec = solved(tmp_path, "id,label,Usage\n01,ok,Public\n02,crack,Private\n")
     solution = read_solution(spec)
-    assert list(solution.columns) == ["id", "target", "label", "mask"]
+    assert list(solution.columns) == ["id", "target", "label", "mask", "category"]
     assert solution["id"].tolist() == ["02", "01"]
     assert solution["label"].tolist() == [1, 0]
     assert solution["mask"].isna().all()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from src.annotations import captions_coco, captions_jsonl, captions_tables
 from src.annotations.captions_reading import CaptionReading, settle
 from src.annotations.reading import Reports
-from src.layouts import check_apart, listed
+from src.rows import check_apart, listed
 
 if TYPE_CHECKING:
     from src.competition import Competition
-    from src.layouts import Rows
+    from src.rows import Rows
 
 READERS: dict[str, ModuleType] = {"csv": captions_tables, "coco": captions_coco, "jsonl": captions_jsonl}
 TABLES = (".csv", ".tsv")

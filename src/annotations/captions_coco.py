@@ -9,7 +9,7 @@ from src.annotations.captions_reading import CaptionReading, add_value
 from src.annotations.coco import entries, image_ids, image_rows, listed_images, load_json
 from src.competition import Competition
 from src.errors import ProjectError, nearest
-from src.layouts import Rows
+from src.rows import Rows
 
 KEY = "caption"
 

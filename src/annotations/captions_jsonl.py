@@ -13,8 +13,9 @@ from src.annotations.captions_reading import CaptionReading, add_value
 from src.annotations.json_records import ABSENT, Record, key_names, read_records, scalar_at, value_at
 from src.competition import Competition
 from src.errors import nearest
-from src.layouts import Rows, check_rows, one_row_an_image, resolve_files
+from src.layouts import resolve_files
 from src.listing import Tree
+from src.rows import Rows, check_rows, one_row_an_image
 
 
 def read_train(spec: Competition) -> tuple[Rows, CaptionReading]:

@@ -10,7 +10,8 @@ from src.annotations.tables import place_ids
 from src.captions.cleaning import is_nothing
 from src.competition import Competition
 from src.data_spec import CaptionTable
-from src.layouts import Rows, read_rows  # `read_rows` is also this reader's own
+from src.layouts import read_rows  # `read_rows` is also this reader's own
+from src.rows import Rows
 from src.tables import missing_column, read_table
 
 if TYPE_CHECKING:

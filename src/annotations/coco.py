@@ -14,8 +14,9 @@ from src.annotations.classes import Vocabulary, given_vocabulary
 from src.annotations.reading import Marks, Reading
 from src.competition import Competition
 from src.errors import ProjectError, nearest
-from src.layouts import Rows, check_rows, resolve_files
+from src.layouts import resolve_files
 from src.listing import Tree, nfc
+from src.rows import Rows, check_rows
 
 
 def read_split(spec: Competition, split: str, *, objects: bool) -> tuple[Rows, Reading | None]:

@@ -2,8 +2,9 @@
 
 from src.competition import Competition
 from src.errors import nearest
-from src.layouts import Rows, check_rows, listed, stem_ids
+from src.layouts import stem_ids
 from src.listing import Tree, nfc, relative_under
+from src.rows import Rows, check_rows, listed
 from src.tables import read_text
 
 FLAGS = ("1", "0", "-1")  # of VOC's lists of one class: it is in the image, difficult, not in it

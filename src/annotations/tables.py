@@ -13,8 +13,9 @@ from src.annotations.count_tables import read_counts
 from src.annotations.reading import Marks, Reading, Reports
 from src.competition import Competition
 from src.data_spec import CountTable
-from src.layouts import Rows, read_rows
+from src.layouts import read_rows
 from src.listing import IMAGE_SUFFIXES, nfc
+from src.rows import Rows
 from src.tables import missing_column, read_table
 
 _MARKS = re.compile(r"[,;|]")

@@ -21,11 +21,11 @@ from src.boxes.cleaning import clean_boxes
 from src.boxes.types import as_boxes
 from src.errors import ProjectError
 from src.image_header import image_sizes
-from src.layouts import check_apart
+from src.rows import check_apart
 
 if TYPE_CHECKING:
     from src.competition import Competition
-    from src.layouts import Rows
+    from src.rows import Rows
 
 TARGET_COLUMNS = ("boxes", "labels", "ignored", "counts", "tags", "width", "height")
 READERS: dict[str, ModuleType] = {"csv": tables, "coco": coco, "voc": voc, "yolo": yolo}

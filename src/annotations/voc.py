@@ -19,8 +19,8 @@ from src.annotations.image_lists import read_images
 from src.annotations.reading import Marks, Reading
 from src.competition import Competition
 from src.errors import ProjectError
-from src.layouts import Rows, listed
 from src.listing import Tree, nfc
+from src.rows import Rows, listed
 from src.tables import read_text
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -11,8 +11,8 @@ from src.annotations.image_lists import read_images
 from src.annotations.reading import Marks, Reading
 from src.competition import Competition
 from src.errors import ProjectError
-from src.layouts import Rows
 from src.listing import Tree
+from src.rows import Rows
 from src.tables import read_text
 
 # where exporters put the names of the classes, looked for in this order

@@ -141,8 +141,16 @@ def _make_caption(folder: Path) -> None:
     recipe.write(folder)
 
 
+def _make_defect_classes(folder: Path) -> None:
+    """Small pictures of textures, each with the name of its class."""
+    from src.data import sample_defect_classes as recipe
+
+    recipe.write(folder)
+
+
 RECIPES: dict[str, Callable[[Path], None]] = {
     "sample_anomaly": _make_anomaly,
+    "sample_defect_classes": _make_defect_classes,
     "sample_detection": _make_detection,
     "sample_counting": _make_detection,
     "sample_caption": _make_caption,
@@ -150,6 +158,7 @@ RECIPES: dict[str, Callable[[Path], None]] = {
 _DETECTION = ("draws", "sample_canvas", "sample_objects", "sample_detection")
 SOURCES = {  # the modules beside this one that a recipe is made of
     "sample_anomaly": ("draws", "sample_anomaly"),
+    "sample_defect_classes": ("draws", "sample_anomaly", "sample_defect_classes"),
     "sample_detection": _DETECTION,
     "sample_counting": _DETECTION,
     "sample_caption": (*_DETECTION, "sample_sentences", "sample_caption"),

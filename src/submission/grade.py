@@ -25,13 +25,15 @@ def grade(path: str | Path, spec: Competition, manifest: "pd.DataFrame | None" =
     """The competition's metric on a submission file, and the panel of its task's metrics; None without a solution.
 
     Args:
-        manifest: of the task detection, whose classes and image sizes are needed; read where it is not given.
+        manifest: of the task detection, whose classes and image sizes are needed, and of the format `class`, whose
+            classes are; read where it is not given.
 
     Returns:
         `name`, `mode` and `metric` (the value, None where the file cannot give it: a pixel metric from scores, a metric
         of labels from scores, of boxes from counts or the other way, or one class in the solution), then what
-        `evaluate_anomaly` answers, for a file of labels the counts and the metrics of a decision only; for boxes what
-        `evaluate_boxes` and for counts what `count_metrics` answers. Masks are not graded.
+        `evaluate_anomaly` answers, for a file of labels the counts and the metrics of a decision only; for classes
+        what `_classes`, for boxes what `evaluate_boxes` and for counts what `count_metrics` answers. Masks are not
+        graded.
 
     Raises:
         InvalidSubmission: the validator refuses the file; nothing is graded then.
@@ -44,8 +46,9 @@ def grade(path: str | Path, spec: Competition, manifest: "pd.DataFrame | None" =
         return None
     ids = solution["id"].tolist()
     known: dict[str, Any] = {}
-    if spec.task == "detection":
-        known = vocabulary(read_manifest(spec) if manifest is None else manifest)
+    if spec.task == "detection" or spec.submission.format == "class":
+        manifest = read_manifest(spec) if manifest is None else manifest
+        known = vocabulary(manifest)
     problems = validate_submission(path, spec, ids, **known)
     if problems:
         raise InvalidSubmission(path, problems)
@@ -55,6 +58,8 @@ def grade(path: str | Path, spec: Competition, manifest: "pd.DataFrame | None" =
     result: dict[str, Any] = {"name": metric.name, "mode": metric.mode, "metric": None}
     if spec.task == "caption":
         return {**result, **_captions(found, solution, spec, metric)}
+    if spec.submission.format == "class":
+        return {**result, **_classes(found, solution, manifest, metric)}
     if spec.task != "detection":
         return {**result, **_images(found, solution, spec, metric)}
     if spec.submission.format in _BOXES:
@@ -79,6 +84,29 @@ def _images(found: list[Any], solution: "pd.DataFrame", spec: Competition, metri
     scores = np.array(found, dtype=np.float64)
     value = {"metric": metric.value(scores, labels)} if metric.needs == "score" else {}
     return {**value, **evaluate_anomaly(scores, labels, ids=solution["id"].tolist())}
+
+
+def _classes(
+    found: list[str], solution: "pd.DataFrame", manifest: "pd.DataFrame", metric: Metric
+) -> dict[str, Any]:
+    """The metrics of classes as texts, and of the verdict that they imply: `verdict_f1`, `_precision`, `_recall`.
+
+    Whether a class is a defect is what the labels of its training images say.
+    """
+    from src.submission.formats.class_label import CLASS_METRICS
+
+    train = manifest[(manifest["split"] == "train") & manifest["label"].notna()]
+    label_of = dict(zip(train["target"], train["label"].astype(np.int64), strict=True))
+    truth = solution["target"].tolist()
+    labels = solution["label"].to_numpy(np.int64)
+    panel = evaluate_anomaly(np.array([label_of[name] for name in found], dtype=np.float64), labels, threshold=0.5)
+    return {
+        "metric": metric.value(found, truth),
+        **{name: panel[name] for name in ("n_normal", "n_anomalous")},
+        "n_classes": len(set(truth)),
+        **{name: get_metric(name).value(found, truth) for name in CLASS_METRICS},
+        **{f"verdict_{name}": panel[name] for name in ("f1", "precision", "recall")},
+    }
 
 
 def _captions(found: list[str], solution: "pd.DataFrame", spec: Competition, metric: Metric) -> dict[str, Any]:

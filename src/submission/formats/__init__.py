@@ -10,8 +10,10 @@ from src.errors import nearest
 from src.submission.formats.base import BadCell, Context, Format
 from src.submission.formats.captions import Caption
 from src.submission.formats.captions_json import CaptionJsonl, CocoCaptions
+from src.submission.formats.class_label import ClassLabel
 from src.submission.formats.coco import Coco
 from src.submission.formats.counts import Count, CountLong, Counts
+from src.submission.formats.map_folder import MapFolder
 from src.submission.formats.masks import Rle
 from src.submission.formats.prediction_string import PredictionString
 from src.submission.formats.scores import Label, Score
@@ -31,8 +33,8 @@ __all__ = [
 FORMATS: dict[str, Format] = {
     form.name: form
     for form in (
-        *(Score(), Label()),
-        *(PredictionString(), Coco(), Counts(), Count(), CountLong(), Rle()),
+        *(Score(), Label(), ClassLabel()),
+        *(PredictionString(), Coco(), Counts(), Count(), CountLong(), Rle(), MapFolder()),
         *(Caption(), CocoCaptions(), CaptionJsonl()),
     )
 }
