@@ -117,6 +117,27 @@ def coco_to_mask(text: str, size: tuple[int, int]) -> np.ndarray:
     return flat.reshape((height, width), order="F")
 
 
+def coco_to_runs(text: str, *, pixels: int | None = None) -> np.ndarray:
+    """(N, 2) runs, down the columns, of COCO's compressed `counts` text; `pixels`: those of the image, where known.
+
+    Raises:
+        IllegalRuns: the text is damaged, or its counts do not add up to the pixels of the image.
+    """
+    return counts_to_runs(expand_counts(text), pixels=pixels)
+
+
+def counts_to_runs(counts: np.ndarray, *, pixels: int | None = None) -> np.ndarray:
+    """(N, 2) runs of alternating background and object counts, as COCO's uncompressed `counts` lists them."""
+    counts = np.asarray(counts, dtype=np.int64)
+    if (counts < 0).any():
+        raise IllegalRuns("holds a negative count")
+    if pixels is not None and counts.sum() != pixels:
+        raise IllegalRuns("does not cover the image", f"{counts.sum()} pixels, expected {pixels}")
+    ends = np.cumsum(counts)
+    runs = np.stack([(ends - counts)[1::2], counts[1::2]], axis=1)
+    return runs[runs[:, 1] > 0]
+
+
 def compress_counts(counts: np.ndarray) -> str:
     """COCO's text of alternating background and object counts (maskApi's `rleToString`).
 

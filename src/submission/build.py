@@ -48,7 +48,7 @@ def submit(
     try:
         warnings = check_submission(target, competition, manifest)
     except InvalidSubmission:
-        target.replace(target.with_suffix(f".refused{target.suffix}"))  # a file of the final name is a valid one
+        target.replace(_refused(target, suffix_of(competition)))  # a file of the final name is a valid one
         raise
     panel = grade(target, competition, manifest)
     result = {
@@ -76,7 +76,7 @@ def submit(
 
 def suffix_of(competition: Competition) -> str:
     """How a submission's file name ends."""
-    return FORMATS[competition.submission.format].suffix
+    return FORMATS[competition.submission.format].file_suffix(competition.submission)
 
 
 def make(config: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +156,13 @@ def _competition_of(runs: Sequence[RunFolder]) -> Competition:
                 f"({spec['name']}) than {shown_path(runs[0].path)} ({specs[0]['name']}): they cannot be blended."
             )
     return from_config(specs[0])
+
+
+def _refused(target: Path, suffix: str) -> Path:
+    """What a file that the validator refuses is called: `.refused` before the suffix, which may be ".tar.gz"."""
+    if target.name.endswith(suffix):
+        return target.with_name(f"{target.name.removesuffix(suffix)}.refused{suffix}")
+    return target.with_suffix(f".refused{target.suffix}")
 
 
 def _shown(value: float | None) -> str:

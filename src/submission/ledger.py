@@ -6,10 +6,10 @@ stands there is kept, cell by cell; new rows go to the end.
 
 import csv
 import datetime
+import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def file_hash(path: str | Path) -> str:
         ProjectError: the file cannot be read.
     """
     try:
-        return sha256(Path(path).read_bytes()).hexdigest()
+        with Path(path).open("rb") as file:  # archives of maps may be larger than the memory
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ProjectError(f"the submission {path} cannot be read ({error.strerror or error}).") from error
 

@@ -14,6 +14,7 @@ from src.submission.formats import BadCell, Context, Format
 from src.submission.formats.base import fingerprint
 from src.submission.formats.table import Sizes, context_of, format_of, shown
 from src.submission.formats.whole_file import WholeFile
+from src.submission.image_sizes import ImageSizes
 from src.submission.reading import SubmissionFile, header_problems, listed, read_file
 from src.submission.row_ids import id_problems
 from src.tables import read_table
@@ -50,10 +51,16 @@ def check_submission(path: str | Path, spec: Competition, manifest: "pd.DataFram
 
 
 def vocabulary(manifest: "pd.DataFrame") -> dict[str, Any]:
-    """`classes`, `category_ids` and `sizes` of the test images, as far as a manifest knows them."""
+    """`classes`, `category_ids` and `sizes` of the test images.
+
+    Classes and ids as far as a manifest knows them; sizes that it does not know are read from the images' files, if
+    and when a format asks for one.
+    """
     test = manifest[manifest["split"] == "test"]
-    sizes = {}
-    if {"width", "height"} <= set(manifest.columns):
+    sizes: Sizes = {}
+    if "width" not in manifest.columns and "path" in manifest.columns:
+        sizes = ImageSizes(test["id"].tolist(), test["path"].tolist())
+    elif {"width", "height"} <= set(manifest.columns):
         known = test[test["width"].notna() & test["height"].notna()]
         columns = (known[name].tolist() for name in ("id", "width", "height"))
         sizes = {name: (int(width), int(height)) for name, width, height in zip(*columns, strict=True)}
@@ -177,6 +184,9 @@ def submission_warnings(
 def _whole_file_warnings(
     path: str | Path, spec: Competition, test_ids: Sequence[str] | None, grammar: WholeFile, context: Context
 ) -> list[str]:
+    own = grammar.warnings(path, test_ids, context)
+    if own is not None:
+        return own
     values = grammar.values(path, test_ids, context)
     kept = {name: fingerprint(value) for name, value in values.items()}
     warnings = []

@@ -1,6 +1,6 @@
 """`rle`: golden rows of each layout of rows, round trips, and each illegal cell named."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ def written(spec: Competition, tmp_path: Path, *values: Any, threshold: float | 
         ({"index_base": 0, "empty": "-1"}, "0 1 2 2 5 1", "-1"),
         ({"order": "row", "empty": "1 1"}, "1 2 5 2", "1 1"),
         ({"separator": "-", "empty": " "}, "1-1-3-2-6-1", " "),
+        ({"separator": ",", "index_base": 0, "order": "row", "empty": "-1"}, '"0,2,4,2"', "-1"),
+        ({"separator": ",", "pair_separator": " "}, '"1,1 3,2 6,1"', ""),
+        ({"pair_separator": ", "}, '"1 1, 3 2, 6 1"', ""),
+        ({"encoding": "coco"}, "01110O", ""),
+        ({"encoding": "coco_json", "empty": "-"}, '"{""size"": [2, 3], ""counts"": ""01110O""}"', "-"),
     ],
 )
 def test_salt_rows(
@@ -57,6 +62,40 @@ def test_salt_rows(
     found = read_values(tmp_path / "s.csv", spec, sizes=SIZES)
     assert len(found["b"]) == 0 and found["a"].boxes.tolist() == [[0, 0, 3, 2]]
     assert np.array_equal(coco_to_mask(found["a"].masks[0], (3, 2)), FIRST | SECOND)
+
+
+def test_ids_that_name_the_one_class(make_boxes_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_boxes_spec("rle", pattern="{id}_1", sample="id,value\nb_1,\na_1,\n")
+    masks = {"a": FIRST, "b": np.zeros((2, 3), bool)}
+    assert written(spec, tmp_path, masks["a"], masks["b"]) == "id,value\nb_1,\na_1,1 1 3 2\n"
+    assert list(read_values(tmp_path / "s.csv", spec, ["a", "b"], sizes=SIZES)) == ["b", "a"]
+    assert list(read_values(tmp_path / "s.csv", spec, sizes=SIZES)) == ["b", "a"]
+    (tmp_path / "s.csv").write_text("id,value\nb_1,\na,1 1\n")
+    problems = validate_submission(tmp_path / "s.csv", spec, ["a", "b"], sizes=SIZES)
+    assert len(problems) == 2 and "ids are missing (1): 'a_1'" in problems[1], problems
+
+
+def test_json_of_uncompressed_counts_is_read(make_boxes_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_boxes_spec("rle", encoding="coco_json")
+    (tmp_path / "s.csv").write_text('id,value\na,"{""size"": [2, 3], ""counts"": [0, 1, 1, 2, 2]}"\nb,\n')
+    assert validate_submission(tmp_path / "s.csv", spec, ["a", "b"], sizes=SIZES) == []
+    assert read_values(tmp_path / "s.csv", spec, sizes=SIZES)["a"].masks == (mask_to_coco(FIRST),)
+
+
+def test_values_are_asked_for_once_each(make_boxes_spec: MakeSpec, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Lazy(Sequence):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> np.ndarray:
+            asked.append((0, 1)[index])
+            return (FIRST, SECOND)[index]
+
+    spec = make_boxes_spec("rle", sample="id,value\nb,\na,\n")
+    path = write_submission(tmp_path / "s.csv", ["a", "b"], Lazy(), spec, sizes=SIZES)
+    assert path.read_text() == "id,value\nb,4 1 6 1\na,1 1 3 2\n" and asked == [1, 0]
 
 
 def test_severstal_rows(make_boxes_spec: MakeSpec, tmp_path: Path) -> None:
@@ -94,6 +133,18 @@ def test_a_row_an_object(make_boxes_spec: MakeSpec, tmp_path: Path) -> None:
 MASKS = st.integers(0, 4).flatmap(lambda n: hnp.arrays(bool, (n, 5, 7)))
 
 
+@given(masks=MASKS)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("encoding", ["coco", "coco_json"])
+def test_round_trip_of_coco(masks: np.ndarray, encoding: str, make_boxes_spec: MakeSpec, tmp_path: Path) -> None:
+    mask = masks.any(axis=0) if len(masks) else np.zeros((5, 7), bool)
+    spec, sizes = make_boxes_spec("rle", encoding=encoding), {"a": (7, 5)}
+    path = write_submission(tmp_path / "s.csv", ["a"], [mask], spec, sizes=sizes)
+    assert validate_submission(path, spec, ["a"], sizes=sizes) == []
+    found = [coco_to_mask(text, (7, 5)) for text in read_values(path, spec, sizes=sizes)["a"].masks or ()]
+    assert len(found) == mask.any() and all(np.array_equal(other, mask) for other in found)
+
+
 @given(masks=MASKS, order=st.sampled_from(["column", "row"]), base=st.sampled_from([0, 1]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_round_trip(
@@ -117,6 +168,29 @@ def test_round_trip(
         expected = [mask for mask in expected if mask.any()]
         assert len(found) == len(expected)
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "cell", "message"),
+    [
+        ({"encoding": "coco"}, "01", "does not cover the image (1): line 2 1 pixels, expected 6"),
+        ({"encoding": "coco"}, "é", "a character that COCO's compressed counts do not have"),
+        ({"encoding": "coco_json"}, "01110O", "is not JSON with size and counts (1): line 2 '01110O'"),
+        ({"encoding": "coco_json"}, '"{""size"": [3, 2], ""counts"": ""6""}"', "2×3, expected 3×2"),
+        ({"encoding": "coco_json"}, '"{""size"": [2, 3], ""counts"": 6}"', "neither a text nor a list of numbers"),
+        ({"encoding": "coco_json"}, '"{""size"": [2, 3], ""counts"": [7, -1]}"', "holds a negative count"),
+        ({"separator": ",", "pair_separator": " "}, '"1,2 3"', "has a pair that is not a start and a length"),
+        ({"separator": ","}, "1 2", "holds a token that is not a whole number (1): line 2 '1 2'"),
+    ],
+)
+def test_each_fault_of_the_other_encodings(
+    options: dict[str, Any], cell: str, message: str, make_boxes_spec: MakeSpec, tmp_path: Path
+) -> None:
+    spec = make_boxes_spec("rle", **options)
+    path = tmp_path / "mine.csv"
+    path.write_text(f"id,value\na,{cell}\n")
+    problems = validate_submission(path, spec, ["a"], sizes=SIZES)
+    assert len(problems) == 1 and message in problems[0], problems
 
 
 @pytest.mark.parametrize(
@@ -149,6 +223,7 @@ def test_refusals(make_boxes_spec: MakeSpec, tmp_path: Path) -> None:
         (image, detections(FIRST), None, "that of 'a' is not known"),
         (image, detections(FIRST), [(4, 4)], "a mask of the image 'a' does not cover the image: 6 pixels"),
         (image, FIRST, [(2, 3)], "the mask of 'a' is 3×2 pixels, and the image 2×3"),
+        (image, FIRST.astype(float), SIZES, "the mask of 'a' is float64, expected bool"),
         (by_class, FIRST, None, r"shape \(2, 3\), expected \(height, width\) or \(2, height, width\)"),
         (by_class, detections(FIRST, labels=[2]), SIZES, "the class 2; there are 2"),
     ):

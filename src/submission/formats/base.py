@@ -157,6 +157,10 @@ class Format:
     options: ClassVar[Mapping[str, Option]] = {}
     empty: ClassVar[str | None] = None
 
+    def file_suffix(self, spec: SubmissionSpec) -> str:
+        """How the name of a submission's file ends; `suffix` unless an option says otherwise."""
+        return self.suffix
+
     def check(self, options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]) -> dict[str, Any]:
         """The given options, each of its type and fitting the others; `fail(key, problem)` raises."""
         return checked_options(self.options, self.name, options, fail)

@@ -9,9 +9,10 @@ from src.boxes import run_length as rle
 from src.boxes.types import Detections
 from src.errors import ProjectError
 from src.submission.formats import options as opt
-from src.submission.formats.base import BadCell, Context, Format, Key, Row
+from src.submission.formats.base import Context, Format, Key, Row
 from src.submission.formats.boxes import kept
 from src.submission.formats.class_rows import PATTERN, ClassRows, check_pattern
+from src.submission.formats.mask_cells import OPTIONS, cell_in_words, check_cells, read_cell, write_cell
 
 
 class Rle(ClassRows):
@@ -20,7 +21,8 @@ class Rle(ClassRows):
     An image's value is Detections with masks (COCO's compressed text; the image's size must be known), a bool mask
     (height, width), or for rows of classes masks (classes, height, width). `rows` says what a row holds: `image`
     the union of all masks, `class` that of a class, `instance` one object, best first; the ids repeat then, and a
-    pixel belongs to the first object that has it, since such graders refuse overlap.
+    pixel belongs to the first object that has it, since such graders refuse overlap. `pattern` is how the id of a row
+    names its image and class, or for rows of images the image alone ("{id}_1" where all defects are one class).
     """
 
     name = "rle"
@@ -30,17 +32,20 @@ class Rle(ClassRows):
         "rows": opt.choice("image", "image", "class", "instance"),
         "pattern": PATTERN,
         "labels": opt.label_texts(),
-        "order": opt.choice("column", "column", "row"),
-        "index_base": opt.choice_of_numbers(1, 0, 1),
-        "separator": opt.text(" ", empty=False),
-        "empty": opt.text(""),
+        **OPTIONS,
         "min_score": opt.share(0.0),
     }
 
     def check(self, options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]) -> dict[str, Any]:
-        given = check_pattern(super().check(options, fail), fail)
-        if "pattern" in given and given.get("rows") != "class":
-            fail("options.pattern", "only rows of classes have one. Write options.rows: class, or remove it.")
+        given = super().check(options, fail)
+        check_cells(given, fail)
+        rows = given.get("rows", "image")
+        if rows == "class":
+            return check_pattern(given, fail)
+        if "pattern" in given and rows == "instance":
+            fail("options.pattern", "rows of objects have none: their ids are the images'. Remove it.")
+        if "pattern" in given:
+            _check_image_pattern(given["pattern"], fail)
         return given
 
     def key_columns(self, context: Context) -> list[str]:
@@ -54,13 +59,19 @@ class Rle(ClassRows):
         return [self._read_class, self.read] if self._class_cell(context) else [self.read]
 
     def keys(self, image_id: str, context: Context) -> list[Key]:
-        return super().keys(image_id, context) if _by_class(context) else [(image_id,)]
+        return super().keys(image_id, context) if _by_class(context) else [(_row_id(image_id, context),)]
 
     def owner(self, key: Key, context: Context) -> tuple[str, int | None]:
-        return super().owner(key, context) if _by_class(context) else (key[0], None)
+        if _by_class(context):
+            return super().owner(key, context)
+        before, after = _image_pattern(context).split("{id}")
+        whole = key[0].startswith(before) and key[0].endswith(after) and len(key[0]) >= len(before) + len(after)
+        return (key[0][len(before) : len(key[0]) - len(after)] if whole else key[0]), None
 
     def owners(self, ids: Sequence[str], context: Context) -> dict[Key, tuple[str, int | None]]:
-        return super().owners(ids, context) if _by_class(context) else {(name,): (name, None) for name in ids}
+        if _by_class(context):
+            return super().owners(ids, context)
+        return {(_row_id(name, context),): (name, None) for name in ids}
 
     def repeats(self, context: Context) -> bool:
         return context.option("rows") == "instance"
@@ -74,39 +85,23 @@ class Rle(ClassRows):
             objects = list(_apart(_objects(image_id, value, context)))
             for label, mask in objects:
                 label_cell = (context.labels.text(label),) if self._class_cell(context) else ()
-                yield Row(keys[0], (*label_cell, _cell(mask, context)))
+                yield Row(keys[0], (*label_cell, write_cell(mask, context)))
             if not objects:
                 yield Row(keys[0], ("",) * self._class_cell(context) + (context.option("empty"),))
             return
         unions = _unions(image_id, value, len(keys), context)
         for key, mask in zip(keys, unions, strict=True):
-            yield Row(key, (context.option("empty") if mask is None else _cell(mask, context),))
+            yield Row(key, (context.option("empty") if mask is None else write_cell(mask, context),))
 
     def read(self, text: str, context: Context, image_id: str | None = None) -> np.ndarray:
         """(N, 2) runs, starts from 0."""
-        empty, base = context.option("empty"), context.option("index_base")
-        if text == empty:
-            return np.zeros((0, 2), np.int64)
-        if not text.strip():
-            raise BadCell("is empty", f"Where there is no mask, write {empty!r}.")
-        size = context.sizes.get(image_id) if image_id is not None else None
-        pixels = None if size is None else size[0] * size[1]
-        try:
-            return rle.runs_from_text(text, base=base, separator=context.option("separator"), pixels=pixels)
-        except rle.IllegalRuns as error:
-            at = f" in {text[:40]!r}" if len(text) > len(error.found) else ""
-            raise BadCell(error.kind, "Write the runs as numpy finds them, unshifted.", error.found + at) from None
+        return read_cell(text, context, context.sizes.get(image_id) if image_id is not None else None)
 
     def _read_class(self, text: str, context: Context, image_id: str | None = None) -> int:
         return -1 if text == "" else context.labels.index(text)
 
     def expected(self, context: Context) -> str:
-        separator, base = context.option("separator"), context.option("index_base")
-        way = "down the columns" if context.option("order") == "column" else "along the rows"
-        return (
-            f"ascending runs 'start{separator}length', pixels counted from {base} {way}, or "
-            f"{context.option('empty')!r} where there is no mask"
-        )
+        return cell_in_words(context)
 
     def collect(self, rows: Sequence[tuple[int | None, list[Any]]], image_id: str, context: Context) -> Detections:
         """Detections with masks, their tight boxes, and the score 1."""
@@ -117,7 +112,7 @@ class Rle(ClassRows):
         for label, cells in rows:
             if not len(cells[-1]):
                 continue
-            mask = rle.runs_to_mask(cells[-1], size, order=context.option("order"))
+            mask = rle.runs_to_mask(cells[-1], size, order=context.option("order"))  # of COCO's text always column
             down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
             boxes.append([across[0], down[0], across[-1] + 1, down[-1] + 1])
             labels.append(max(cells[0], 0) if len(cells) == 2 else label or 0)
@@ -141,15 +136,23 @@ class Rle(ClassRows):
         return "class" in context.spec.columns and not _by_class(context)
 
 
+def _image_pattern(context: Context) -> str:
+    return (context.spec.options or {}).get("pattern") or "{id}"
+
+
+def _row_id(image_id: str, context: Context) -> str:
+    return _image_pattern(context).replace("{id}", image_id)
+
+
+def _check_image_pattern(pattern: str, fail: Callable[[str, str], NoReturn]) -> None:
+    rest = pattern.replace("{id}", "", 1)
+    if rest == pattern or "{" in rest or "}" in rest:
+        remedy = "Rows of images name no class: write options.rows: class for those that do."
+        fail("options.pattern", f"'{pattern}' must hold {{id}} once and no other field, as in '{{id}}_1'. {remedy}")
+
+
 def _by_class(context: Context) -> bool:
     return context.option("rows") == "class"
-
-
-def _cell(mask: np.ndarray, context: Context) -> str:
-    runs = rle.mask_to_runs(mask, order=context.option("order"))
-    if not len(runs):
-        return context.option("empty")
-    return rle.runs_to_text(runs, base=context.option("index_base"), separator=context.option("separator"))
 
 
 def _objects(image_id: str, value: Any, context: Context) -> Iterator[tuple[int, np.ndarray]]:
@@ -182,6 +185,8 @@ def _apart(objects: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.
 def _unions(image_id: str, value: Any, rows: int, context: Context) -> list[np.ndarray | None]:
     """The mask of each row: of the image, or of each class; None where nothing is found."""
     if isinstance(value, np.ndarray):
+        if value.dtype != bool:
+            raise ProjectError(f"the mask of '{image_id}' is {value.dtype}, expected bool: decide its pixels first.")
         masks = value[None] if value.ndim == 2 else value
         if masks.ndim != 3 or len(masks) != rows:
             raise ProjectError(

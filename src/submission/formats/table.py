@@ -12,6 +12,7 @@ from src.atomic import write_text
 from src.competition import Competition
 from src.errors import ProjectError, nearest
 from src.submission.formats.base import Context, Format, Key, Row
+from src.submission.image_sizes import ImageSizes
 from src.tables import read_table
 
 Sizes = Mapping[str, tuple[int, int]] | Sequence[tuple[int, int]]
@@ -31,13 +32,14 @@ def write_submission(
     """Write a whole submission: the spec's header, `ids` verbatim, an image's rows by its format; UTF-8, "\\n".
 
     Rows come in the order of the sample submission, or without one in the order of `ids` (the test table's).
-    Formats of a whole file write JSON instead (`FORMATS[…].suffix` is the ending of a file's name).
+    Formats of a whole file write JSON, or an archive, instead (`FORMATS[…].file_suffix` is how its name ends).
 
     Args:
         values: one prediction an id: raw scores, or for the format `label` scores with the `threshold` at and
             above which an image is anomalous, or the label texts themselves; Detections for formats of boxes;
             (classes,) counts for formats of counts, or one number for `count`; Detections with masks, or bool
-            masks, for `rle`; a text for captions.
+            masks, for `rle`; MapAndMask for `map_folder`; a text for captions. A sequence that makes its items when
+            they are asked for is asked for each once, in turn.
         threshold: for Detections the score at and above which a box is written.
         classes, category_ids: names and ids of the classes, in the order of the label indices.
         sizes: (width, height) of each image, by id or in the order of `ids`.
@@ -47,7 +49,10 @@ def write_submission(
             a format `label` without a threshold. Nothing is written then.
     """
     ids = list(ids)
-    values = values.tolist() if isinstance(values, np.ndarray) and values.dtype == object else list(values)
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        values = values.tolist()
+    elif not isinstance(values, Sequence):
+        values = list(values)
     if len(ids) != len(values):
         raise ProjectError(f"{len(ids)} ids but {len(values)} predictions: a submission needs one for each.")
     _check_ids(ids)
@@ -56,7 +61,7 @@ def write_submission(
         spec, ids=ids, classes=classes, category_ids=category_ids, sizes=sizes, threshold=threshold
     )
     if grammar.whole_file:
-        write_text(path, grammar.content(ids, values, context))
+        grammar.write_file(path, ids, values, context)
         return Path(path)
     rows = _written(grammar, ids, values, spec, context)
     columns = [*grammar.key_columns(context), *grammar.value_columns(context)]
@@ -101,11 +106,13 @@ def context_of(
             count = "no ids" if ids is None else f"{len(ids)} ids"
             raise ProjectError(f"{len(sizes)} sizes but {count}: give one for each, or a mapping of id to size.")
         sizes = dict(zip(ids, sizes, strict=True))
+    if not isinstance(sizes, ImageSizes):  # those are read when they are needed, not here
+        sizes = {name: (int(width), int(height)) for name, (width, height) in sizes.items()}
     return Context(
         spec=spec.submission,
         classes=tuple(map(str, classes)),
         category_ids=tuple(map(int, category_ids)),
-        sizes={name: (int(width), int(height)) for name, (width, height) in sizes.items()},
+        sizes=sizes,
         threshold=threshold,
         records=_records(spec),
     )
@@ -145,6 +152,19 @@ def shown(key: Key) -> str:
     return ", ".join(key)
 
 
+class _Picked(Sequence):
+    """Some items of a sequence, in another order, each made when it is asked for."""
+
+    def __init__(self, values: Sequence[Any], rows: Sequence[int]) -> None:
+        self._values, self._rows = values, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._values[self._rows[index]]
+
+
 def _check_ids(ids: Sequence[str]) -> None:
     row_of: dict[str, int] = {}
     for row, sample_id in enumerate(ids):
@@ -168,10 +188,10 @@ def _written(
     order = list(sample_keys(spec, grammar.key_columns(context)))
     own = [key for name in ids for key in grammar.keys(name, context)]
     _check_same(own, list(dict.fromkeys(order)) if grammar.repeats(context) else order, spec)
-    value_of = dict(zip(ids, values, strict=True))
+    place = {name: row for row, name in enumerate(ids)}
     owners = grammar.owners(ids, context)
     images = list(dict.fromkeys(owners[key][0] for key in order))
-    rows = grammar.write(images, [value_of[name] for name in images], context)
+    rows = grammar.write(images, _Picked(values, [place[name] for name in images]), context)
     if grammar.repeats(context):
         return rows
     row_of = {row.key: row for row in rows}
