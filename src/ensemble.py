@@ -49,7 +49,7 @@ def blend_anomaly(
     """
     import pandas as pd
 
-    score = scaled_scores(frames, method=method, reference=reference, normal=normal)
+    scaled = scaled_scores(frames, method=method, reference=reference, normal=normal)
     share = shares_of(weights, len(frames))
     stack, class_names = stacked_probs(frames)
     probs = [None] * len(frames[0]) if stack is None else mean_probs(stack, share).tolist()
@@ -58,7 +58,7 @@ def blend_anomaly(
         {
             "id": first["id"].to_numpy(),
             "fold": first["fold"].to_numpy(),
-            "score": share @ score,
+            "score": mixed(scaled, share),
             "probs": _objects([row if row and row[0] == row[0] else None for row in probs]),
             "map": _objects([None] * len(first)),
         }
@@ -96,6 +96,15 @@ def scaled_scores(
             for row, scores, mark in zip(values, known, marks, strict=True)
         ]
     )
+
+
+def mixed(scaled: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(N,) weighted sum of (runs, N) scores. Added in one order, so that a row's last digit is its own affair: a
+    matrix product's depends on how many rows there are, and would break ties of ranks here and not there."""
+    total = np.zeros(scaled.shape[1])
+    for row, weight in zip(scaled, share, strict=True):
+        total += weight * row
+    return total
 
 
 def stacked_probs(frames: "Sequence[pd.DataFrame]") -> tuple[np.ndarray | None, list[str] | None]:

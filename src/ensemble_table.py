@@ -18,9 +18,9 @@ from src.calibration.comparison import (
     paired_gains,
 )
 from src.calibration.scales import METHODS, Method, fit_scale
-from src.ensemble import mean_probs, run_names, scaled_scores, shares_of, stacked_probs
+from src.ensemble import mean_probs, mixed, run_names, scaled_scores, shares_of, stacked_probs
 from src.errors import ProjectError, nearest
-from src.metrics.ranking import UndefinedMetric, check_labels, check_scores
+from src.metrics.ranking import check_labels, check_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def leave_one_out(
 
     Args:
         frames: tables of the same rows, none of the test (`src.flows.shared_rows.common_rows`).
-        labels: 0/1 by id; rows of unknown label do not take part.
+        labels: 0/1 by id; rows of unknown label do not take part. Not looked at where there is `truth`.
         method, weights, reference, normal: as `blend_anomaly` takes them; reference None: the tables themselves.
         truth: class names by id, of the classes that the tables' metadata names; rows without one do not take part.
         normal_classes: the names that mean "nothing wrong"; with truth only.
@@ -117,7 +117,7 @@ def leave_one_out(
                 "alone": alone[index].value,
                 "without": without,
                 "gain": None if None in (blend.value, without) else blend.value - without,
-                "correlation": _spearman(scaled[index, rows], others @ scaled[:, rows]) if others.any() else None,
+                "correlation": _spearman(scaled[index, rows], mixed(scaled[:, rows], others)) if others.any() else None,
             }
         )
     best = max((i for i, one in enumerate(alone) if one.value is not None), key=lambda i: alone[i].value, default=None)
@@ -195,7 +195,7 @@ class _BinaryJudge:
         self.folds = deal_folds(truth, seed=seed)
 
     def __call__(self, share: np.ndarray) -> _Judged:
-        scores = share @ self.scaled
+        scores = mixed(self.scaled, share)
         return _judged(self.metric, self.truth, lambda: fixed_answers(scores, self.truth, self.metric, self.folds))
 
 
@@ -222,7 +222,7 @@ class _ClassJudge:
         probs = mean_probs(self.stack, share)
         if np.isnan(probs).any():
             return _Judged(None, None)
-        scores = share @ self.scaled
+        scores = mixed(self.scaled, share)
         rule, answers = held_out_classes(probs, scores, self.truth, self.normal, self.metric, **self.options)
         return _Judged(None, None) if rule.value is None else _Judged(answers, rule.value)
 
@@ -230,7 +230,7 @@ class _ClassJudge:
 def _judged(metric: str, truth: np.ndarray, answered: Callable[[], np.ndarray]) -> _Judged:
     try:
         answers = answered()
-    except UndefinedMetric:
+    except ProjectError:  # too few rows of a class to compare, or too few normal ones for a tail
         return _Judged(None, None)
     value = mean_value(metric, answers, truth)
     return _Judged(None, None) if value is None else _Judged(answers, value)

@@ -45,6 +45,8 @@ class Scale:
             )
         if self.method in ("rank", "tail") and not self.reference:
             raise ProjectError(f"a scale by {self.method} needs its reference scores, found none.")
+        if self.method == "tail":
+            _ = self._tail  # what fit_tail refuses is refused here, not at the first score
 
     def apply(self, scores: Any) -> np.ndarray:
         """(N,) scores on the scale: rank from -1 to 2, mean and robust_z in spreads, tail from 0 up."""
