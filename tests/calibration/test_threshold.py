@@ -1,10 +1,12 @@
 """Thresholds: the exact optimum, ties, the finite-sample quantile, and no way in for test rows."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from src.calibration.threshold import Threshold, normal_quantile, tune_on_oof, tune_threshold
 from src.errors import ProjectError
@@ -77,6 +79,31 @@ def test_few_normals_say_what_they_can_vouch_for() -> None:
     assert normal_quantile([3.0]).value > 3.0 and normal_quantile([0.0, 0.0]).value > 0.0
 
 
+@pytest.mark.parametrize("family", [stats.norm(), stats.expon(), stats.gamma(4), stats.t(4)])
+@pytest.mark.parametrize("n", [20, 40, 80])
+def test_a_tail_brings_few_normals_nearer_to_the_target(family: Any, n: int) -> None:
+    random = np.random.default_rng(n)
+    samples = [family.rvs(n, random_state=random) for _ in range(300)]
+    found = [normal_quantile(x, target_false_alarm=0.01) for x in samples]
+    rate = np.mean([family.sf(t.value) for t in found])
+    above_all = np.mean([family.sf(x.max() + (x.max() - np.sort(x)[-2]) / 2) for x in samples])
+    assert 0.004 < rate < above_all and rate < {20: 0.027, 40: 0.019, 80: 0.013}[n]
+    assert {t.method for t in found} == {"tail", "order_statistic"}
+    assert all(t.value > x.max() for t, x in zip(found, samples, strict=True))
+    assert all(t.false_alarm_bound == pytest.approx(1 / (n + 1)) for t in found)
+    true = family.isf(0.01)
+    assert np.mean([t.interval[0] <= true <= t.interval[1] for t in found]) > 0.8
+
+
+def test_where_order_statistics_reach_no_model_speaks() -> None:
+    scores = np.sort(np.random.default_rng(5).normal(size=99))
+    found = normal_quantile(scores, target_false_alarm=0.01)
+    assert found.method == "order_statistic" and found.value == scores[-1] + (scores[-1] - scores[-2]) / 2
+    assert found.interval[0] <= found.value <= found.interval[1]
+    assert normal_quantile(scores[:9]).interval is None and normal_quantile(scores[:9]).method == "order_statistic"
+    assert tune_threshold([1, 2], [0, 1], "f1").method is None
+
+
 def test_refusals() -> None:
     with pytest.raises(ProjectError, match="all 2 held-out images are anomalous"):
         tune_threshold([1, 2], [1, 1], "f1")
@@ -100,8 +127,11 @@ def test_out_of_fold_table() -> None:
 
 
 def test_json_round_trip() -> None:
-    for found in (tune_threshold([0.1, 0.30000000000000004], [0, 1], "f1"), normal_quantile([1.0, 2.0])):
+    quantiles = normal_quantile([1.0, 2.0]), normal_quantile(np.arange(20.0))
+    for found in (tune_threshold([0.1, 0.30000000000000004], [0, 1], "f1"), *quantiles):
         assert Threshold.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    older = {k: v for k, v in found.to_dict().items() if k not in ("method", "interval")}
+    assert Threshold.from_dict(older).interval is None and Threshold.from_dict(older).value == found.value
     with pytest.raises(ProjectError, match="recorded threshold"):
         Threshold.from_dict({"value": 1.0})
     with pytest.raises(ProjectError, match="finite"):
