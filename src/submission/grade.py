@@ -18,6 +18,7 @@ from src.submission.validate import InvalidSubmission, read_values, validate_sub
 if TYPE_CHECKING:
     import pandas as pd
 
+MASK_FORMATS = ("rle", "map_folder")
 _BOXES = ("prediction_string", "coco")
 
 
@@ -25,15 +26,15 @@ def grade(path: str | Path, spec: Competition, manifest: "pd.DataFrame | None" =
     """The competition's metric on a submission file, and the panel of its task's metrics; None without a solution.
 
     Args:
-        manifest: of the task detection, whose classes and image sizes are needed, and of the format `class`, whose
-            classes are; read where it is not given.
+        manifest: of the task detection, whose classes and image sizes are needed, of formats of masks, whose sizes
+            are, and of the format `class`, whose classes are; read where it is not given.
 
     Returns:
         `name`, `mode` and `metric` (the value, None where the file cannot give it: a pixel metric from scores, a metric
         of labels from scores, of boxes from counts or the other way, or one class in the solution), then what
         `evaluate_anomaly` answers, for a file of labels the counts and the metrics of a decision only; for classes
-        what `_classes`, for boxes what `evaluate_boxes` and for counts what `count_metrics` answers. Masks are not
-        graded.
+        what `_classes`, for masks what `grade_masks`, for boxes what `evaluate_boxes` and for counts what
+        `count_metrics` answers. Masks of the task detection are not graded.
 
     Raises:
         InvalidSubmission: the validator refuses the file; nothing is graded then.
@@ -46,12 +47,14 @@ def grade(path: str | Path, spec: Competition, manifest: "pd.DataFrame | None" =
         return None
     ids = solution["id"].tolist()
     known: dict[str, Any] = {}
-    if spec.task == "detection" or spec.submission.format == "class":
+    if spec.task == "detection" or spec.submission.format in ("class", *MASK_FORMATS):
         manifest = read_manifest(spec) if manifest is None else manifest
         known = vocabulary(manifest)
     problems = validate_submission(path, spec, ids, **known)
     if problems:
         raise InvalidSubmission(path, problems)
+    if spec.task == "anomaly" and spec.submission.format in MASK_FORMATS:
+        return _masks(path, solution, spec, known)
     values = read_values(path, spec, ids, **known)
     found = [values[sample_id] for sample_id in ids]
     metric = get_metric(spec.metric)
@@ -107,6 +110,13 @@ def _classes(
         **{name: get_metric(name).value(found, truth) for name in CLASS_METRICS},
         **{f"verdict_{name}": panel[name] for name in ("f1", "precision", "recall")},
     }
+
+
+def _masks(path: str | Path, solution: "pd.DataFrame", spec: Competition, known: dict[str, Any]) -> dict[str, Any]:
+    from src.submission.grade_masks import grade_masks
+
+    metric = get_metric(spec.metric)
+    return {"name": metric.name, "mode": metric.mode, **grade_masks(path, solution, spec, known, metric)}
 
 
 def _captions(found: list[str], solution: "pd.DataFrame", spec: Competition, metric: Metric) -> dict[str, Any]:

@@ -172,12 +172,13 @@ class MapFolder(WholeFile):
         return decode_mask(content, context.option("on"))
 
     def stream(
-        self, path: str | Path, ids: Sequence[str], context: Context
+        self, path: str | Path, ids: Sequence[str], context: Context, *, parts: Sequence[str] = PARTS
     ) -> Iterator[tuple[str, str, np.ndarray]]:
-        """(id, part, plane) of every file of a valid archive, in the archive's order, one in memory at a time."""
+        """(id, part, plane) of the files of a valid archive, in the archive's order, one in memory at a time."""
         places = self.places(ids, context)
         for name, content in read_archive(path):
-            yield *places[name], self.decoded(places[name], content, context)
+            if places[name].part in parts:
+                yield *places[name], self.decoded(places[name], content, context)
 
     def expected(self, context: Context) -> str:
         folders = " and ".join(self._file_name("…", part, context) for part in self.parts(context))

@@ -106,12 +106,12 @@ class Rle(ClassRows):
     def collect(self, rows: Sequence[tuple[int | None, list[Any]]], image_id: str, context: Context) -> Detections:
         """Detections with masks, their tight boxes, and the score 1."""
         size = context.sizes.get(image_id)
-        if size is None:
-            raise ProjectError(f"masks need the size of each image, and that of '{image_id}' is not known.")
         boxes, labels, masks = [], [], []
         for label, cells in rows:
             if not len(cells[-1]):
                 continue
+            if size is None:
+                raise ProjectError(f"masks need the size of each image, and that of '{image_id}' is not known.")
             mask = rle.runs_to_mask(cells[-1], size, order=context.option("order"))  # of COCO's text always column
             down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
             boxes.append([across[0], down[0], across[-1] + 1, down[-1] + 1])
