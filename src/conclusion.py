@@ -44,10 +44,10 @@ def conclude(job: Job, broken: list[dict[str, str]], weights: dict[str, Any]) ->
     """
     run, config, clock = job.run, job.config, job.clock
     flow = flow_of(config["task"])
-    oof, test = merge_folds(job, broken)
+    oof, test, settled = merge_folds(job, broken)
     task = load_task(run.fold(job.folds[0]) / "best.ckpt")
     with clock.phase("evaluate"):
-        metrics = flow.measure(job, oof, test, task.preprocess)
+        metrics = {**flow.measure(job, oof, test, task.preprocess), **settled}
     write_record(run.path / "metrics.json", metrics)
     record = _record(job, task, weights, broken)
     write_record(run.path / "run.json", record)
@@ -82,20 +82,24 @@ def conclude(job: Job, broken: list[dict[str, str]], weights: dict[str, Any]) ->
     return RunResult(run, metrics["metric"]["value"], made["path"] if made else None)
 
 
-def merge_folds(job: Job, broken: list[dict[str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write and answer the run's OOF rows and its test rows averaged over folds, unreadable test images filled."""
+def merge_folds(job: Job, broken: list[dict[str, str]]) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Write and answer the run's OOF rows and its test rows averaged over folds, unreadable test images filled.
+
+    Third, what the task has settled about their scores (`Flow.settle`), for metrics.json.
+    """
     flow, folder = flow_of(job.config["task"]), job.run.predictions
     parts = {
         name: [read_predictions(job.run.fold(k) / f"{name}.parquet", flow.task) for k in job.folds]
         for name in ("oof", "test")
     }
-    oof = pd.concat(parts["oof"], ignore_index=True)
+    oof, test = pd.concat(parts["oof"], ignore_index=True), flow.merge_test(parts["test"], folder)
+    oof, test, settled = flow.settle(job, oof, test)
     unread = [image["id"] for image in broken if image["split"] == "test"]
-    test = flow.fill_unread(flow.merge_test(parts["test"], folder), unread, oof, job.manifest)
-    metadata = {"run": job.run.path.name, **flow.metadata(job.manifest)}
+    test = flow.fill_unread(test, unread, oof, job.manifest)
+    metadata = {"run": job.run.path.name, **flow.metadata(job.config, job.manifest)}
     write_predictions(folder / "oof.parquet", oof, flow.task, metadata)
     write_predictions(folder / "test.parquet", test, flow.task, metadata)
-    return oof, test
+    return oof, test, settled
 
 
 def _record(job: Job, task: Any, weights: dict[str, Any], broken: list[dict[str, str]]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class FoldRun:
             prefix=f"{part}_{self.fold}",
             fold=self.fold if part == "oof" else -1,
         )
-        metadata = {"run": self.job.run.path.name, **self.flow.metadata(self.job.manifest)}
+        metadata = {"run": self.job.run.path.name, **self.flow.metadata(self.job.config, self.job.manifest)}
         write_predictions(target, frame, self.flow.task, metadata)
 
 

@@ -34,8 +34,8 @@ def infer(config: dict[str, Any]) -> Path:
     unread = [image["id"] for image in broken]
     if unread and not len(stored) and not any(map(len, frames)):
         raise ProjectError(f"none of the {len(rows)} images could be read; the first: {broken[0]['reason']}")
-    frame = flow.fill_unread(flow.merge_test(frames, out), unread, stored, None)
-    frame = frame.set_index("id").loc[rows["id"]].reset_index()
+    frame = flow.resettle(flow.merge_test(frames, out), rows, run, out)
+    frame = flow.fill_unread(frame, unread, stored, None).set_index("id").loc[rows["id"]].reset_index()
     if not config["maps"] and "map" in frame:
         frame = frame.assign(map=None)
     kept = {k: v for k, v in stored.attrs["metadata"].items() if k not in ("task", "version")}

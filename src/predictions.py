@@ -100,14 +100,20 @@ def read_predictions(path: str | Path, task: str | None = None) -> "pd.DataFrame
 
 
 def with_median_rows(frame: "pd.DataFrame", ids: Sequence[str], reference: "pd.DataFrame") -> "pd.DataFrame":
-    """Rows added for images that could not be read, at the median score of `reference`, or of `frame` without one."""
+    """Rows added for images that could not be read: the median score and the mean class probabilities of `reference`.
+
+    Of `frame` itself where the reference has no rows.
+    """
     import pandas as pd
 
     if not len(ids):
         return frame
-    median = float((reference if len(reference) else frame)["score"].median())
-    rows = pd.DataFrame({"id": list(ids), "fold": -1, "score": median, "probs": None, "map": None})
-    return pd.concat([frame, rows], ignore_index=True)
+    known = reference if len(reference) else frame
+    given = [probs for probs in known["probs"] if probs is not None]
+    probs = np.mean(given, axis=0).tolist() if given else None
+    median = float(known["score"].median())
+    rows = [{"id": name, "fold": -1, "score": median, "probs": probs, "map": None} for name in ids]
+    return pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
 
 
 def write_map(folder: str | Path, name: str, anomaly_map: np.ndarray) -> str:

@@ -28,14 +28,18 @@ def test_model_fits_its_class(name: str) -> None:
     model = compose("train", "task=anomaly", f"model={name}", *overrides)["model"]
     check_model(model)
     assert image_size(model["image_size"])
-    assert model["weights"] == "auto"
+    assert model.get("weights", "auto") == "auto"
     if "_target_" in model:
         from src.tasks.create import split_options
         from src.tasks.networks import network_options
 
         network, _, _ = split_options(model)
-        # every option of the class is in the YAML, so that a user finds it there
-        assert set(network) - {"_target_"} == network_options(model["_target_"]) - {"weights", "image_size"}
+        accepted = network_options(model["_target_"])
+        # every option of the class is in the YAML, so that a user finds it there; the rest follows from the data
+        filled = {"weights", "image_size", "class_names", "normal_classes", "class_counts"}
+        assert set(network) - {"_target_"} == accepted - filled
+        assert ("weights" in model) == ("weights" in accepted)
+        assert ("classes" in model) == ("class_names" in accepted)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +47,17 @@ def test_model_fits_its_class(name: str) -> None:
 )
 def test_network_of_the_model_builds(name: str) -> None:
     """Constructed with a small backbone and random weights: the options have types that the class can use."""
+    from src.class_set import ClassSet
     from src.tasks.create import create_task
 
-    model = compose(
-        "train", "task=anomaly", f"model={name}", "model.backbone=resnet10t", "model.layers=[layer1,layer2]",
-        "model.weights=random", "model.image_size=64",
-    )["model"]  # fmt: skip
-    task, weights = create_task(model, monitor="auroc", weights_dir=Path("weights"), bundled=False)
+    shipped = yaml.safe_load((CONF / f"model/anomaly/{name}.yaml").read_text())
+    small = {"backbone": "resnet10t", "layers": "[layer1,layer2]", "weights": "random"}
+    overrides = [f"model.{key}={value}" for key, value in small.items() if key in shipped]
+    model = compose("train", "task=anomaly", f"model={name}", *overrides, "model.image_size=64")["model"]
+    classes = ClassSet(("normal", "anomalous"), ("normal",), by_target=False) if "classes" in shipped else None
+    task, weights = create_task(
+        model, monitor="auroc", weights_dir=Path("weights"), bundled=False, classes=classes, class_counts=[9, 3]
+    )
     assert weights.kind == "random" and task.preprocess.height == 64
 
 

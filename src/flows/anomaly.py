@@ -1,4 +1,4 @@
-"""The anomaly task's flow: raw scores and maps, a threshold from OOF, ranks blended between runs."""
+"""The anomaly task's flow: raw scores and maps, decisions from OOF, runs of different kinds blended."""
 
 import functools
 from collections.abc import Sequence
@@ -7,58 +7,87 @@ from typing import Any
 
 import pandas as pd
 
-from src.calibration.threshold import Threshold, tune_on_oof
 from src.competition import Competition
-from src.ensemble import average_folds, blend_anomaly
+from src.ensemble import average_folds
+from src.flows.anomaly_scores import categories_of
 from src.flows.base import Flow, Prepared
-from src.flows.shared_rows import common_rows
 from src.job import Job
 from src.metrics.registry import Metric, get_metric
-from src.predictions import read_predictions, with_median_rows
+from src.predictions import with_median_rows
 from src.runs import RunFolder, read_record
+
+MASK_FORMATS = ("rle", "map_folder")
 
 
 class AnomalyFlow(Flow):
-    """Scores per image, higher is more anomalous; decisions by one threshold."""
+    """Scores per image, higher is more anomalous; decisions by thresholds, or by class probabilities."""
 
     task = "anomaly"
 
     def refuse_early(self, config: dict[str, Any], *, bundled: bool, weights_dir: Path) -> None:
         model = config["model"]
-        if not bundled and "backbone" in model:
+        if not bundled and "backbone" in model and "weights" in model:
             from src.weights import refuse_early
 
             refuse_early(model["backbone"], model["weights"], weights_dir=weights_dir)
 
     def check_inputs(self, config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
-        from src.flows.anomaly_panel import check_masks
-        from src.tasks.create import check_model
+        from src.flows.anomaly_inputs import check_inputs
 
-        check_model(config["model"])
-        check_masks(manifest)
-        if solution is not None:
-            check_masks(solution.merge(manifest.loc[manifest["split"] == "test", ["id", "path"]], on="id"))
+        check_inputs(config, manifest, solution)
 
     def create(
         self, config: dict[str, Any], competition: Competition, manifest: pd.DataFrame, *, weights_dir: Path
     ) -> tuple[Any, Any]:
+        from src.class_set import counts_of
+        from src.flows.anomaly_inputs import categories_to_train, classes_to_learn
         from src.manifest import require_classes
         from src.tasks.create import create_task
 
+        classes = classes_to_learn(config, manifest)
         task, weights = create_task(
-            config["model"], monitor=competition.metric, weights_dir=weights_dir, bundled=competition.bundled
+            config["model"],
+            monitor=competition.metric,
+            weights_dir=weights_dir,
+            bundled=competition.bundled,
+            classes=classes,
+            class_counts=() if classes is None else counts_of(classes, manifest[manifest["split"] == "train"]),
+            categories=categories_to_train(manifest) if config["per_category"] else None,
+            tta=config["tta"],
         )
-        if not task.one_class:
-            require_classes(manifest)
+        if not task.one_class and classes is None:
+            require_classes(manifest)  # anomalib's classes that learn from defects
         return task, weights
 
     def data_arguments(self, config: dict[str, Any], task: Any, *, epochs: int) -> dict[str, Any]:
-        return {"one_class": task.one_class, "with_masks": not task.one_class}
+        from src.data.training_choice import TrainingChoice
+
+        classes = getattr(task, "classes", None)
+        choice = TrainingChoice(
+            classes=classes,
+            balanced=classes is not None and config["model"].get("sampling") == "balanced",
+            shots=config["data"]["shots"],
+            shots_normal=config["data"]["shots_normal"],
+        )
+        adapted_supervised = not task.one_class and classes is None
+        return {"one_class": task.one_class, "with_masks": adapted_supervised, "choice": choice}
 
     def monitor_mode(self, metric: Metric, val_rows: pd.DataFrame) -> str | None:
         if val_rows["label"].dropna().nunique() < 2:
             return None
-        return metric.mode if metric.needs == "score" else "max"  # see AnomalyTask.on_validation_epoch_end
+        return metric.mode if metric.needs == "score" else "max"  # see `src.tasks.anomaly_validation`
+
+    def metadata(self, config: dict[str, Any], manifest: pd.DataFrame) -> dict[str, Any]:
+        from src.flows.anomaly_inputs import classes_to_learn
+
+        classes = classes_to_learn(config, manifest)
+        if classes is None:
+            return {}
+        return {
+            "class_names": list(classes.names),
+            "normal_classes": list(classes.normal),
+            "by_target": classes.by_target,
+        }
 
     def merge_test(self, parts: Sequence[pd.DataFrame], folder: Path) -> pd.DataFrame:
         return average_folds(parts, folder)
@@ -76,38 +105,94 @@ class AnomalyFlow(Flow):
         )
         return filled
 
-    def measure(self, job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:
-        from src.flows.anomaly_panel import choose_threshold, evaluate
+    def settle(
+        self, job: Job, oof: pd.DataFrame, test: pd.DataFrame
+    ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+        """Final scores: the map rule and the categories' common scale that out-of-fold rows favour."""
+        from src.flows.anomaly_scores import settle
 
-        metric = get_metric(job.competition.metric)
-        target = job.config["threshold"]["target_false_alarm"]
-        threshold = choose_threshold(oof, job.train_rows, metric.name, target)
-        figures = functools.partial(
-            evaluate,
-            metric=metric.name,
-            threshold=threshold.value if threshold else None,
-            folder=job.run.predictions,
-            spec=spec,
+        return settle(
+            oof,
+            test,
+            job.manifest,
+            job.competition.metric,
+            job.run.predictions,
+            settings=job.config["calibration"],
+            seed=job.config["seed"],
         )
+
+    def resettle(self, frame: pd.DataFrame, rows: pd.DataFrame, run: RunFolder, folder: Path) -> pd.DataFrame:
+        from src.flows.anomaly_scores import resettle
+
+        return resettle(frame, rows, read_record(run.path / "metrics.json"), folder)
+
+    def measure(self, job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:
+        from src.flows.anomaly_decision import Classes, decide
+        from src.flows.anomaly_panel import evaluate
+        from src.flows.anomaly_tables import category_rows, chosen_classes, class_figures
+
+        metric, folder, settings = get_metric(job.competition.metric), job.run.predictions, job.config["calibration"]
+        metadata = self.metadata(job.config, job.manifest)
+        for frame in (oof, test):
+            frame.attrs = {"metadata": metadata}
+        classes = Classes.of(oof)
+        known_categories = job.manifest.loc[job.manifest["split"] == "test", "category"].notna().all()
+        target = job.config["threshold"]["target_false_alarm"]
+        pixels = None
+        if job.competition.submission.format in MASK_FORMATS:
+            from src.flows.anomaly_masks import pixel_decision
+
+            pixels = pixel_decision(
+                oof, job.train_rows, folder, spec, metric.name, min_area=settings["min_area"], target=target
+            )
+        decision = decide(
+            oof,
+            job.train_rows,
+            job.competition,
+            classes=classes,
+            settings=settings,
+            target_false_alarm=target,
+            test_categories=bool(known_categories),
+            pixel_threshold=pixels,
+            seed=job.config["seed"],
+        )
+        figures = functools.partial(evaluate, metric=metric.name, decision=decision, folder=folder, spec=spec)
         whole = figures(oof, job.train_rows)
+        folds = [{"fold": k, **figures(oof[oof["fold"] == k], job.train_rows)} for k in job.folds]
+        graded = figures(test, job.solution) if job.solution is not None else None
+        by_class = None
+        if decision.class_rule is not None:
+            rows = job.manifest if known_categories else None
+
+            def of_classes(frame: pd.DataFrame, truth: pd.DataFrame) -> dict[str, Any] | None:
+                targets = truth.set_index("id")["target"].reindex(frame["id"]).tolist()
+                return class_figures(chosen_classes(frame, decision, classes, rows), targets, classes, metric.name)
+
+            by_class = {"oof": of_classes(oof, job.train_rows), "graded": None, "normal": list(classes.normal)}
+            rule = decision.class_rule
+            whole["metric"] = rule.value if rule.value is not None else (by_class["oof"] or {}).get("metric")
+            for part in folds:
+                part["metric"] = (of_classes(oof[oof["fold"] == part["fold"]], job.train_rows) or {}).get("metric")
+            if job.solution is not None:
+                by_class["graded"] = of_classes(test, job.solution)
+                graded["metric"] = by_class["graded"]["metric"]
+        categories = {"oof": category_rows(oof, job.train_rows, decision), "graded": None}
+        if job.solution is not None:
+            categories["graded"] = category_rows(test, job.solution, decision)
         return {
             "metric": {"name": metric.name, "value": whole.get("metric"), "mode": metric.mode},
             "oof": whole,
-            "folds": [{"fold": k, **figures(oof[oof["fold"] == k], job.train_rows)} for k in job.folds],
-            "threshold": threshold.to_dict() if threshold else None,
-            "graded": figures(test, job.solution) if job.solution is not None else None,
+            "folds": folds,
+            **decision.to_dict(),
+            "graded": graded,
+            "classes": by_class,
+            "categories": categories if any(categories.values()) else None,
         }
 
     def closing(self, metrics: dict[str, Any]) -> list[tuple[str, str]]:
-        name, value, threshold = metrics["metric"]["name"], metrics["metric"]["value"], metrics["threshold"]
-        lines = [("OOF", f"{name} {value:.4f}" if value is not None else f"{name} undefined: no labelled defect "
-                  "among the held-out rows")]  # fmt: skip
-        if threshold:
-            how = "tuned on OOF" if threshold["source"] == "oof" else "from held-out normal scores"
-            lines.append(("threshold", f"{threshold['value']:.6g} ({how})"))
-        if metrics["graded"] and metrics["graded"].get("metric") is not None:
-            lines.append(("graded", f"{name} {metrics['graded']['metric']:.4f} (on the solution)"))
-        return lines
+        from src.flows.anomaly_words import closing_lines
+
+        return closing_lines(metrics)
 
     def prepare(
         self,
@@ -119,33 +204,35 @@ class AnomalyFlow(Flow):
         weights: Sequence[float] | None,
         target_false_alarm: float,
     ) -> Prepared:
-        """One run keeps its own scores and threshold.
+        """One run keeps its own scores and decisions.
 
-        Several are put on one scale by their own OOF distributions, blended, and the threshold is tuned on the blended
-        OOF rows; no test statistic takes part.
+        Several are put on one scale by their own OOF distributions, blended, and everything is decided anew on the
+        blended OOF rows; no test statistic takes part.
         """
-        oof, test = _blended(runs, method=method or "rank", weights=weights)
-        labels = manifest[manifest["split"] == "train"].set_index("id")["label"]
-        threshold = _tuned(runs, oof, labels, competition, target_false_alarm)
-        return Prepared(
-            ids=test["id"].tolist(),
-            values=test["score"].to_numpy(),
-            threshold=threshold.value if threshold else None,
-            oof=_oof_value(runs, oof, labels, competition, threshold),
-            decision=threshold.to_dict() if threshold else None,
-            notes=[("threshold", f"{threshold.value:.6g}")] if threshold else [],
+        from src.flows.anomaly_submission import prepare
+
+        return prepare(
+            runs, competition, manifest, method=method, weights=weights, target_false_alarm=target_false_alarm
         )
 
     def answer(
         self, frame: pd.DataFrame, rows: pd.DataFrame, *, run: RunFolder, config: dict[str, Any], out: Path
     ) -> tuple[pd.DataFrame, str]:
-        threshold = config["threshold"]
-        kept = read_record(run.path / "metrics.json")["threshold"]
-        if threshold is None and kept:
-            threshold = kept["value"]
+        from src.flows.anomaly_decision import Decision
+        from src.flows.anomaly_tables import chosen_classes, stored_classes
+
+        decision = Decision.from_metrics(read_record(run.path / "metrics.json"))
         table = rows.merge(frame[["id", "score"]], on="id")
-        if threshold is not None:
-            table["verdict"] = ["anomalous" if s >= threshold else "normal" for s in table["score"]]
+        if config["threshold"] is not None:
+            called = table["score"].to_numpy() >= config["threshold"]
+        else:
+            called = decision.anomalous(table["score"].to_numpy(), categories_of(table["id"], rows.set_index("id")))
+        if called is not None:
+            table["verdict"] = ["anomalous" if yes else "normal" for yes in called]
+        classes = stored_classes(run)
+        if classes is not None and classes.by_target and frame["probs"].notna().all():
+            chosen = chosen_classes(frame, decision, classes, None)
+            table = table.merge(pd.DataFrame({"id": frame["id"], "class": [classes.names[c] for c in chosen]}), on="id")
         if config["heatmaps"] and frame["map"].notna().any():
             from src.report.anomaly.gallery import write_heatmaps
 
@@ -156,49 +243,4 @@ class AnomalyFlow(Flow):
                 target=out / "heatmaps",
                 preprocess=read_record(run.path / "run.json")["preprocess"],
             )
-        flagged = "" if threshold is None else f", {int((table['verdict'] == 'anomalous').sum())} anomalous"
-        return table, flagged
-
-
-def _blended(
-    runs: Sequence[RunFolder], *, method: str, weights: Sequence[float] | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(OOF rows, test rows) of the runs as one table each."""
-    oof = [read_predictions(run.predictions / "oof.parquet", "anomaly") for run in runs]
-    test = [read_predictions(run.predictions / "test.parquet", "anomaly") for run in runs]
-    if len(runs) == 1:
-        return oof[0], test[0]
-    common = common_rows(runs, oof)  # runs of other splits still share rows; those alone can be blended out-of-fold
-    return (
-        blend_anomaly(common, method=method, weights=weights, reference=oof),
-        blend_anomaly(test, method=method, weights=weights, reference=oof),
-    )
-
-
-def _tuned(
-    runs: Sequence[RunFolder], oof: pd.DataFrame, labels: pd.Series, competition: Competition, target_false_alarm: float
-) -> Threshold | None:
-    """One run's own threshold; for a blend one tuned on its OOF rows. None where no labelled row was held out."""
-    if len(runs) == 1:
-        kept = read_record(runs[0].path / "metrics.json")["threshold"]
-        return Threshold.from_dict(kept) if kept else None
-    if not labels.reindex(oof["id"]).notna().any():
-        return None
-    return tune_on_oof(oof, labels, competition.metric, target_false_alarm=target_false_alarm)
-
-
-def _oof_value(
-    runs: Sequence[RunFolder],
-    oof: pd.DataFrame,
-    labels: pd.Series,
-    competition: Competition,
-    threshold: Threshold | None,
-) -> float | None:
-    """The competition's metric on the OOF rows; None where it is undefined there."""
-    if len(runs) == 1:
-        return read_record(runs[0].path / "metrics.json")["metric"]["value"]
-    truth = labels.reindex(oof["id"])
-    known = truth.notna().to_numpy()
-    scores = oof["score"].to_numpy()[known]
-    answers = truth[known].astype("int64").to_numpy()
-    return get_metric(competition.metric).value_at(scores, answers, threshold.value if threshold else None)
+        return table, "" if called is None else f", {int(called.sum())} anomalous"

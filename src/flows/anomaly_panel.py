@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.calibration.threshold import Threshold, tune_on_oof
 from src.data.images import check_mask_size, read_mask, read_size
 from src.data.transforms import PreprocessSpec
+from src.flows.anomaly_decision import Decision
+from src.flows.anomaly_scores import categories_of
 from src.metrics.anomaly import evaluate_anomaly
 from src.metrics.registry import get_metric
 from src.predictions import read_map
+
+DECIDED = ("f1", "macro_f1", "accuracy", "balanced_accuracy", "precision", "recall")
 
 
 def check_masks(rows: pd.DataFrame) -> None:
@@ -31,22 +34,12 @@ def join_truth(predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     return joined[joined["label"].notna()].reset_index(drop=True)
 
 
-def choose_threshold(
-    oof: pd.DataFrame, truth: pd.DataFrame, metric: str, target_false_alarm: float
-) -> Threshold | None:
-    """The decision threshold from out-of-fold scores; None when no normal training row was held out."""
-    labels = truth.set_index("id")["label"]
-    if not (labels.reindex(oof["id"]) == 0).any():
-        return None
-    return tune_on_oof(oof, labels, metric, target_false_alarm=target_false_alarm)
-
-
 def evaluate(
     predictions: pd.DataFrame,
     truth: pd.DataFrame,
     *,
     metric: str,
-    threshold: float | None,
+    decision: Decision,
     folder: Path,
     spec: PreprocessSpec,
 ) -> dict[str, Any]:
@@ -57,6 +50,7 @@ def evaluate(
     Args:
         predictions: rows of the prediction store; `map` paths are relative to `folder`.
         truth: `id`, `label` (0, 1 or missing), `mask` (absolute path or None).
+        decision: what calls an image anomalous.
         spec: the model's preprocessing, which says how masks come onto its canvas.
     """
     rows = join_truth(predictions, truth)
@@ -74,6 +68,8 @@ def evaluate(
         for path in rows["mask"]:
             yield read_mask(path, spec=spec) if isinstance(path, str) else None
 
+    called = decision.anomalous(scores, categories_of(rows["id"], truth.set_index("id")))
+    threshold = None if decision.threshold is None else decision.threshold.value
     panel = evaluate_anomaly(
         scores,
         labels,
@@ -82,6 +78,15 @@ def evaluate(
         masks=masks() if with_pixels else None,
         ids=rows["id"].tolist(),
     )
+    if decision.category_thresholds is not None:
+        panel |= {name: get_metric(name).value(called, labels) for name in DECIDED}
     own = get_metric(metric)
-    value = panel.get(own.name) if own.needs == "map" else own.value_at(scores, labels, threshold)
+    if own.needs == "mask":
+        from src.flows.anomaly_masks import mask_value
+
+        value = mask_value(rows, own.name, decision.pixel_threshold, folder, spec)
+    elif own.needs == "label":
+        value = None if called is None else own.value(called, labels)
+    else:
+        value = panel.get(own.name) if own.needs == "map" else own.value(scores, labels)
     return {"metric": value, **panel}

@@ -67,7 +67,7 @@ class Flow(ABC):
     def monitor_mode(self, metric: "Metric", val_rows: "pd.DataFrame") -> str | None:
         """"max" or "min" of `val/monitor`; None where the held-out rows cannot compare epochs: the last is kept."""
 
-    def metadata(self, manifest: "pd.DataFrame") -> dict[str, Any]:
+    def metadata(self, config: dict[str, Any], manifest: "pd.DataFrame") -> dict[str, Any]:
         """What a prediction store keeps beside task and run."""
         return {}
 
@@ -81,6 +81,19 @@ class Flow(ABC):
         self, frame: "pd.DataFrame", unread: Sequence[str], oof: "pd.DataFrame", sizes: "pd.DataFrame | None"
     ) -> "pd.DataFrame":
         """The table with a row for each image that could not be read: a submission needs every row, said aloud."""
+
+    def settle(
+        self, job: "Job", oof: "pd.DataFrame", test: "pd.DataFrame"
+    ) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
+        """Both tables with what out-of-fold rows say of their scores applied, and what metrics.json is to keep of it.
+
+        Most tasks store predictions as they are.
+        """
+        return oof, test, {}
+
+    def resettle(self, frame: "pd.DataFrame", rows: "pd.DataFrame", run: "RunFolder", folder: Path) -> "pd.DataFrame":
+        """An inference's table under what `settle` decided for the run; its maps lie below `folder`."""
+        return frame
 
     @abstractmethod
     def measure(

@@ -74,6 +74,8 @@ class DetectionFlow(Flow):
         from src.tasks.create_detection import create_detection_task
 
         tta = config["tta"]
+        if tta["rot90"]:
+            raise ProjectError("tta.rot90 is for anomaly maps; boxes are looked for in mirrored and rescaled views.")
         return create_detection_task(
             config["model"],
             classes=manifest.attrs["classes"],
@@ -93,7 +95,7 @@ class DetectionFlow(Flow):
         found = any(boxes is not None and len(boxes) for boxes in val_rows["boxes"])
         return "max" if found else None  # all metrics of boxes; counts are watched as map50
 
-    def metadata(self, manifest: pd.DataFrame) -> dict[str, Any]:
+    def metadata(self, config: dict[str, Any], manifest: pd.DataFrame) -> dict[str, Any]:
         return {"class_names": list(manifest.attrs["classes"])}
 
     # -- after the last fold ----------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """What every training run has: whole checkpoints, exact resumption, a progress bar that says rate and time left."""
 
+import contextlib
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,19 @@ class MovingAverage(WeightAveraging):
             torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
         else:
             torch._foreach_copy_(list(averaged), list(current))  # counters of batches
+
+
+@contextlib.contextmanager
+def averaged_weights(task: pl.LightningModule) -> Iterator[None]:
+    """The averaged weights and buffers in place of the current ones, where training averages; else nothing changes."""
+    averages = [callback for callback in task.trainer.callbacks if isinstance(callback, MovingAverage)]
+    for average in averages:
+        average._swap_models(task)
+    try:
+        yield
+    finally:
+        for average in averages:
+            average._swap_models(task)
 
 
 def progress_bar(enabled: bool, interactive: bool) -> Callback | None:

@@ -1,17 +1,21 @@
 """From a model's plain configuration to a task ready to train: options checked, weights found, preprocessing fixed."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
+from src.class_set import ClassSet
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError, nearest
 from src.weights import WORDS, ResolvedWeights, resolve_weights
 
 PREPROCESS_KEYS = ("image_size", "resize", "interpolation", "mean", "std")
 OPTIMIZATION_KEYS = ("optimizer", "lr", "weight_decay", "schedule", "warmup", "amsgrad")
-OTHER_KEYS = ("name", "weights", "max_epochs", "ema", "gradient_clip", "start_from")
+OTHER_KEYS = ("name", "weights", "max_epochs", "ema", "gradient_clip", "start_from", "classes", "sampling", "mixing")
+SAMPLINGS = ("balanced", "natural")
 
 
 def split_options(model: dict[str, Any]) -> tuple[dict, dict, dict]:
@@ -47,7 +51,15 @@ def image_size(value: Any) -> tuple[int, int]:
 
 
 def create_task(
-    model: dict[str, Any], *, monitor: str, weights_dir: Path, bundled: bool
+    model: dict[str, Any],
+    *,
+    monitor: str,
+    weights_dir: Path,
+    bundled: bool,
+    classes: ClassSet | None = None,
+    class_counts: Sequence[int] = (),
+    categories: Sequence[str] | None = None,
+    tta: dict[str, Any] | None = None,
 ) -> tuple[pl.LightningModule, ResolvedWeights]:
     """Build the task that a model configuration describes.
 
@@ -56,46 +68,91 @@ def create_task(
         monitor: metric that picks the best epoch.
         weights_dir: looked in before the hub.
         bundled: whether the competition is a bundled sample, the one case in which `auto` may fall back to `builtin`.
+        classes: what a supervised model learns, and class_counts its training images of each; None for other models.
+        categories: names of the categories that get a network each; None for one network.
+        tta: test-time views as {"flip", "rot90", "scales"}, or None.
     """
     height, width = image_size(model["image_size"])
     if "adapter" in model:
-        return _create_adapted(model, (height, width), monitor=monitor, weights_dir=weights_dir)
-    from src.models.features import default_normalization
+        return _create_adapted(model, (height, width), monitor=monitor, weights_dir=weights_dir, tta=tta)
+    from src.models.anomaly.views import Views, check_views
     from src.tasks.anomaly import AnomalyTask
     from src.tasks.networks import network_options
 
     network, preprocess, optimization = split_options(model)
-    if network["backbone"] == "filter_bank":
-        resolved = ResolvedWeights("builtin", None, "built-in filter bank (fixed filters, nothing learned)", None)
-    else:
-        resolved = resolve_weights(network["backbone"], model["weights"], weights_dir=weights_dir, bundled=bundled)
+    resolved = _weights_of(network, model, weights_dir=weights_dir, bundled=bundled)
     if resolved.kind == "builtin":
         network = with_builtin_features(network)
-    if "image_size" in network_options(network["_target_"]):
-        network["image_size"] = [height, width]
-    mean, std = default_normalization(network["backbone"])
+    given = {"image_size": [height, width]}
+    if classes is not None:
+        given["class_names"], given["normal_classes"] = list(classes.names), list(classes.normal)
+        given["class_counts"] = list(class_counts)
+    accepted = network_options(network["_target_"])
+    network |= {name: value for name, value in given.items() if name in accepted}
+    own = normalization_of(network)
+    kept = {
+        name: own[name] if preprocess[name] is None or resolved.kind == "builtin" else preprocess[name]
+        for name in ("mean", "std")
+    }
     spec = PreprocessSpec(
         height=height,
         width=width,
         resize=preprocess["resize"],
         interpolation=preprocess["interpolation"],
-        mean=tuple(mean if preprocess["mean"] is None or resolved.kind == "builtin" else preprocess["mean"]),
-        std=tuple(std if preprocess["std"] is None or resolved.kind == "builtin" else preprocess["std"]),
+        mean=tuple(kept["mean"]),
+        std=tuple(kept["std"]),
     )
+    views = Views.from_config(tta or {})
     task = AnomalyTask(
         network=network,
         preprocess=spec.to_dict(),
         optimization=optimization,
         monitor=monitor,
+        class_set=None if classes is None else asdict(classes),
+        mixing=None if classes is None else model.get("mixing"),
+        tta=None if views is None else views.to_dict(),
+        categories=categories,
         weights=resolved.path,
     )
+    if views is not None:
+        check_views(task.network, (height, width), views)
+    if model.get("ema") and getattr(task.network, "memorizes", False) and getattr(task.network, "fitted", ()):
+        raise ProjectError(
+            f"model.ema: {model['name']} remembers its training images, and a memory cannot be averaged. "
+            "Set model.ema=null."
+        )
     return task, resolved
 
 
+def _weights_of(network: dict[str, Any], model: dict[str, Any], *, weights_dir: Path, bundled: bool) -> ResolvedWeights:
+    """Where the backbone's weights come from; a network without one trains from nothing."""
+    if "backbone" not in network or "weights" not in model:
+        return ResolvedWeights("random", None, "this model uses no pretrained network", None)
+    if network["backbone"] == "filter_bank":
+        return ResolvedWeights("builtin", None, "built-in filter bank (fixed filters, nothing learned)", None)
+    return resolve_weights(network["backbone"], model["weights"], weights_dir=weights_dir, bundled=bundled)
+
+
+def normalization_of(network: dict[str, Any]) -> dict[str, Sequence[float]]:
+    """`mean` and `std` where the configuration gives none: the network's own, or its backbone's."""
+    from src.models.features import default_normalization
+    from src.tasks.networks import network_class
+
+    cls = network_class(network["_target_"])
+    if hasattr(cls, "normalization"):
+        return cls.normalization(network)
+    mean, std = default_normalization(network["backbone"])
+    return {"mean": mean, "std": std}
+
+
 def _create_adapted(
-    model: dict[str, Any], size: tuple[int, int], *, monitor: str, weights_dir: Path
+    model: dict[str, Any], size: tuple[int, int], *, monitor: str, weights_dir: Path, tta: dict[str, Any] | None
 ) -> tuple[pl.LightningModule, ResolvedWeights]:
     """An anomalib class by name. It may want one pretrained network, two, or none: each is found as it asks."""
+    from src.models.anomaly.views import Views
+
+    if Views.from_config(tta or {}) is not None:
+        raise ProjectError("tta: anomalib's classes answer pictures as they are. Leave tta.flip and tta.rot90 false.")
     from src.tasks.anomalib_adapter import build_adapted
 
     found: list[ResolvedWeights] = []
@@ -133,7 +190,7 @@ def with_builtin_features(network: dict[str, Any]) -> dict[str, Any]:
     from src.models.filter_bank import LAYERS
     from src.tasks.networks import network_options
 
-    replaced = {**network, "backbone": "filter_bank", "backbone_args": {}, "layers": list(reversed(LAYERS))}
-    if "standardize" in network_options(network["_target_"]):
-        replaced["standardize"] = True
-    return replaced
+    replaced = {**network, "backbone": "filter_bank", "backbone_args": {}}
+    own = {"layers": list(reversed(LAYERS)), "standardize": True}
+    accepted = network_options(network["_target_"])
+    return replaced | {name: value for name, value in own.items() if name in accepted}

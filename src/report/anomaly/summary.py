@@ -10,7 +10,7 @@ from src.report.scoreboard import code_caveats, disagreement, read_graded, read_
 
 
 def read_threshold(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """The threshold as metrics.json keeps it (`src.calibration.threshold.Threshold` as a dict), None where there is none."""
+    """The threshold as metrics.json keeps it (`src.calibration.threshold`), None where there is none."""
     found = metrics.get("threshold") or {}
     return found if wording.is_number(found.get("value")) else None
 

@@ -1,0 +1,72 @@
+"""What an anomaly run is refused for before anything is trained, and what it learns from the manifest."""
+
+from typing import Any
+
+import pandas as pd
+
+from src.class_set import ClassSet, class_set
+from src.errors import ProjectError, nearest
+from src.flows.anomaly_panel import check_masks
+from src.flows.anomaly_scores import check_settings
+from src.listing import natural_key
+
+CLASS_MODELS = "classifier, efficientnet, convnext, resnet, metric, arcface or supcon"
+
+
+def check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
+    """Refuse options and data that the run cannot use.
+
+    Raises:
+        ProjectError: names the key or the file.
+    """
+    from src.data.training_choice import TrainingChoice
+    from src.tasks.create import SAMPLINGS, check_model
+
+    model = config["model"]
+    check_model(model)
+    check_settings(config["calibration"])
+    TrainingChoice(shots=config["data"]["shots"], shots_normal=config["data"]["shots_normal"])
+    sampling = model.get("sampling", "natural")
+    if sampling not in SAMPLINGS:
+        raise ProjectError(
+            f"model.sampling={sampling!r} is not known.{nearest(str(sampling), SAMPLINGS)} "
+            f"Known: {', '.join(SAMPLINGS)}."
+        )
+    check_masks(manifest)
+    if solution is not None:
+        check_masks(solution.merge(manifest.loc[manifest["split"] == "test", ["id", "path"]], on="id"))
+    classes = classes_to_learn(config, manifest)
+    form = config["competition"]["submission"]["format"]
+    if form == "class" and config["submission"] and (classes is None or not classes.by_target):
+        raise ProjectError(
+            f"the submission is of classes, and model={model.get('name')} tells normal from anomalous alone. Choose "
+            f"model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of those."
+        )
+    if config["per_category"]:
+        categories_to_train(manifest)
+
+
+def classes_to_learn(config: dict[str, Any], manifest: pd.DataFrame) -> ClassSet | None:
+    """The classes of a model that has the option `classes`; None for others, and where it is null."""
+    way = config["model"].get("classes")
+    return None if way is None else class_set(manifest, way)
+
+
+def categories_to_train(manifest: pd.DataFrame) -> list[str]:
+    """The categories of the training images, in natural order.
+
+    Raises:
+        ProjectError: fewer than two, or an image that has none.
+    """
+    train = manifest[manifest["split"] == "train"]
+    unknown = train.loc[train["category"].isna(), "id"]
+    if len(unknown):
+        raise ProjectError(
+            f"per_category=true needs the category of each training image, and {len(unknown)} of {len(train)} have "
+            f"none, first '{unknown.iloc[0]}'. Name a column (competition.data.category), a pattern "
+            "(competition.data.target_pattern) or folders (competition.data.categories)."
+        )
+    names = sorted(set(train["category"]), key=natural_key)
+    if len(names) < 2:
+        raise ProjectError(f"per_category=true needs two categories or more, and all images are of '{names[0]}'.")
+    return names

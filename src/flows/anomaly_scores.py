@@ -1,0 +1,122 @@
+"""The final scores of a run: how its maps are read and how its categories compare, decided on out-of-fold rows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.calibration.category_scales import CategoryScale, tune_category_scale
+from src.calibration.map_rule import MapRule, tune_map_rule
+from src.errors import ProjectError, nearest
+from src.map_rows import apply_map_rule
+from src.metrics.ranking import UndefinedMetric
+from src.predictions import read_map
+
+RULE_KEYS = ("sigma", "score", "share")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse values of the section `calibration` that mean nothing.
+
+    Raises:
+        ProjectError: names the key.
+    """
+    if settings["by_category"] not in ("auto", None):
+        raise ProjectError(f"calibration.by_category={settings['by_category']!r}: expected auto or null.")
+    area = settings["min_area"]
+    if area not in ("auto", None) and (not isinstance(area, int) or isinstance(area, bool) or area < 0):
+        raise ProjectError(f"calibration.min_area={area!r}: expected auto, null or a number of pixels.")
+    given_rule(settings["map_rule"])
+
+
+def given_rule(value: Any) -> MapRule | None:
+    """The map rule that a configuration fixes; None for auto and null.
+
+    Raises:
+        ProjectError: another value, or keys that are no rule's.
+    """
+    if value in ("auto", None):
+        return None
+    if not isinstance(value, Mapping):
+        raise ProjectError(f"calibration.map_rule={value!r}: expected auto, null, or as in {{sigma: 4, score: max}}.")
+    for key in value:
+        if key not in RULE_KEYS:
+            raise ProjectError(f"calibration.map_rule.{key} is not known.{nearest(key, RULE_KEYS)}")
+    return MapRule(sigma=float(value.get("sigma", 0)), score=value.get("score", "model"), share=value.get("share"))
+
+
+def choose_map_rule(
+    oof: pd.DataFrame, labels: pd.Series, metric: str, folder: Path, *, setting: Any, seed: int
+) -> MapRule | None:
+    """The rule that is given, or with "auto" what labelled OOF maps favour; None: the model's own score."""
+    if setting is None or not oof["map"].notna().any():
+        return None
+    if setting != "auto":
+        return given_rule(setting)
+    found = labels.reindex(oof["id"])
+    rows = oof[found.notna().to_numpy() & oof["map"].notna().to_numpy()]
+    answers = found.reindex(rows["id"]).astype("int64").to_numpy()
+    if len(set(answers)) < 2:
+        return None
+    names = rows["map"].tolist()
+    try:
+        return tune_map_rule(
+            lambda index: read_map(folder, names[index]), rows["score"].to_numpy(), answers, metric, seed=seed
+        )
+    except UndefinedMetric:
+        return None
+
+
+def settle(
+    oof: pd.DataFrame,
+    test: pd.DataFrame,
+    manifest: pd.DataFrame,
+    metric: str,
+    folder: Path,
+    *,
+    settings: Mapping[str, Any],
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Both tables with their final scores (and maps), and the decisions as plain values: map_rule, category_scale.
+
+    Everything is decided on out-of-fold rows; the test rows are only transformed.
+    """
+    train, tested = (manifest[manifest["split"] == split].set_index("id") for split in ("train", "test"))
+    rule = choose_map_rule(oof, train["label"], metric, folder, setting=settings["map_rule"], seed=seed)
+    if rule is not None:
+        oof = apply_map_rule(oof, folder, rule, "oof_ruled")
+        test = apply_map_rule(test, folder, rule, "test_ruled")
+    scale = None
+    if settings["by_category"] == "auto" and tested["category"].notna().all() and len(oof):
+        scale = tune_category_scale(oof, train["label"], train["category"], metric, seed=seed)
+    if scale is not None:
+        oof, test = (scaled(frame, scale, rows) for frame, rows in ((oof, train), (test, tested)))
+    return oof, test, {
+        "map_rule": None if rule is None else rule.to_dict(),
+        "category_scale": None if scale is None else scale.to_dict(),
+    }  # fmt: skip
+
+
+def resettle(frame: pd.DataFrame, rows: pd.DataFrame, metrics: Mapping[str, Any], folder: Path) -> pd.DataFrame:
+    """New predictions under the decisions that a run's metrics.json records."""
+    if metrics.get("map_rule"):
+        frame = apply_map_rule(frame, folder, MapRule.from_dict(metrics["map_rule"]), "ruled")
+    if metrics.get("category_scale"):
+        frame = scaled(frame, CategoryScale.from_dict(metrics["category_scale"]), rows.set_index("id"))
+    return frame
+
+
+def scaled(frame: pd.DataFrame, scale: CategoryScale, rows: pd.DataFrame) -> pd.DataFrame:
+    """The table with each score on the common scale; `rows`, by id, may have a `category`."""
+    categories = categories_of(frame["id"], rows)
+    result = frame.assign(score=scale.apply(frame["score"].to_numpy(), categories))
+    result.attrs = frame.attrs
+    return result
+
+
+def categories_of(ids: Sequence[str], rows: pd.DataFrame) -> list[str | None]:
+    """The category of each id, None where it is not known; `rows` by id."""
+    if "category" not in rows:
+        return [None] * len(ids)
+    return [name if isinstance(name, str) and name else None for name in rows["category"].reindex(ids)]
