@@ -142,6 +142,22 @@ def test_channels_last_models_have_places_too() -> None:
     assert model(pictures).anomaly_map.shape == (2, 1, 56, 56)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "any_size"),
+    [("test_resnet", True), ("test_convnext", True), ("filter_bank", True), ("test_vit", False)],
+)
+def test_scaled_views_are_for_convolutions(backbone: str, any_size: bool) -> None:
+    from src.models.anomaly.views import Views, check_views
+
+    model, scaled = make(backbone), Views(flip=False, rot90=False, scales=(1.0, 1.25))
+    assert model.any_size == any_size
+    if any_size:
+        check_views(model, (128, 128), scaled)
+    else:
+        with pytest.raises(ProjectError, match=r"tta\.scales"):
+            check_views(model, (128, 128), scaled)
+
+
 def test_a_size_that_the_backbone_refuses_is_named(images: Tensor) -> None:
     with pytest.raises(ProjectError, match="60×96 pixels.*model.image_size"):
         make("test_vit").eval()(images[:, :, :60])

@@ -14,7 +14,7 @@ from src.models.anomaly.class_losses import LOSSES, class_loss, soft_targets
 from src.models.anomaly.class_losses import class_weights as weigh_classes
 from src.models.anomaly.filter_classifier import FilterClassifier
 from src.models.anomaly.output import AnomalyOutput
-from src.models.anomaly.timm_classifier import build_timm_classifier, with_locations
+from src.models.anomaly.timm_classifier import build_timm_classifier, takes_any_size, with_locations
 from src.models.anomaly.unfreezing import GradualUnfreezing, hold_batch_norms, hold_frozen, layered_groups
 from src.models.features import FILTER_BANK, LoadReport
 
@@ -43,7 +43,8 @@ class Classifier(nn.Module):
 
     A training batch of one picture has no batch statistics to speak of: batch norms then use their running ones.
 
-    Attributes: report, the LoadReport of the weights file or None; stages, how many `unfreeze_every` counts.
+    Attributes: report, the LoadReport of the weights file or None; stages, how many `unfreeze_every` counts; any_size,
+    whether pictures of other sizes than those of training can be judged (test-time scales).
     Raises ProjectError for options that do not fit together, an unknown backbone, or weights that do not fit.
     """
 
@@ -96,10 +97,12 @@ class Classifier(nn.Module):
             if args or weights is not None:
                 raise ProjectError("backbone=filter_bank has fixed filters: it takes no backbone_args and no weights.")
             self.model: nn.Module = FilterClassifier(n_classes=n_classes, dropout=dropout)
+            self.any_size = True
             return
         self.model, self.report = build_timm_classifier(
             self.backbone, args, n_classes=n_classes, dropout=dropout, drop_path=drop_path, weights=weights
         )
+        self.any_size = takes_any_size(self.model)
         self.model.to(memory_format=torch.channels_last)
 
     # -- training ---------------------------------------------------------------------------------------------------

@@ -83,6 +83,11 @@ def has_locations(model: nn.Module) -> bool:
     return isinstance(pool, SelectAdaptivePool2d) and not pool.is_identity()
 
 
+def takes_any_size(model: nn.Module) -> bool:
+    """Whether pictures of any size are judged alike: convolutions and even pooling, no positions and no windows."""
+    return has_locations(model) and not model.pretrained_cfg.get("fixed_input_size", False)
+
+
 def with_locations(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
     """Logits (B, C) of the pictures, and (B, C, h, w) of each place of the last feature map; None without such a map.
 
