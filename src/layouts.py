@@ -166,7 +166,7 @@ def _folder_rows(spec: Competition, split: str) -> Rows:
 def _rows_below(spec: Competition, split: str, category: str | None) -> Rows:
     """The images of one category, or of a root that is no folder of categories."""
     name = below_category(category, spec.data.train if split == "train" else spec.data.test)
-    found = list(Tree(spec.root).images(name))
+    found = _images_below(spec, Tree(spec.root), category, spec.data.train if split == "train" else spec.data.test)
     rows = Rows(
         _ids(category, found),
         [path for _, path in found],
@@ -178,6 +178,15 @@ def _rows_below(spec: Competition, split: str, category: str | None) -> Rows:
     return rows
 
 
+def _images_below(spec: Competition, tree: Tree, category: str | None, name: str) -> list[tuple[str, str]]:
+    """(path relative to the folder, absolute path) of its images, without the ground truth where that lies in it."""
+    found = list(tree.images(below_category(category, name)))
+    if spec.data.mask is None or not spec.data.mask.startswith(f"{name}/"):
+        return found
+    truth = spec.data.mask.removeprefix(f"{name}/").rstrip("/") + "/"
+    return [(relative, path) for relative, path in found if not relative.startswith(truth)]
+
+
 def _folder_answers(spec: Competition) -> Answers | None:
     """Targets are the names of the test's sub-folders, if these are classes at all."""
     tree, answers = Tree(spec.root), Answers([], [], [], [], [])
@@ -185,7 +194,7 @@ def _folder_answers(spec: Competition) -> Answers | None:
     classes: set[str | None] = set()
     for category in category_folders(spec):
         name = below_category(category, spec.data.test)
-        found = list(tree.images(name))
+        found = _images_below(spec, tree, category, spec.data.test)
         folders = [_class_of(relative) for relative, _ in found]
         classes.update(folders)
         trained = tree.images(below_category(category, spec.data.train))

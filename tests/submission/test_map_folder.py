@@ -71,7 +71,7 @@ def test_the_same_planes_make_the_same_bytes(mvtec: Competition, tmp_path: Path)
 
 
 def test_read_back(mvtec: Competition, tmp_path: Path) -> None:
-    for spec in (mvtec, _with(mvtec, archive="zip", dtype="float32", on=1, masks_suffix=".bmp", maps_suffix=".tif")):
+    for spec in (mvtec, _with(mvtec, archive="zip", dtype="float32", white=1, masks_suffix=".bmp", maps_suffix=".tif")):
         found = read_values(written(spec, tmp_path / "s"), spec, IDS)
         dtype = spec.submission.options.get("dtype", "float16")
         for name, value in zip(IDS, planes(), strict=True):

@@ -29,7 +29,7 @@ from src.submission.pack import archive_writer, read_archive
 
 PARTS = ("map", "mask")
 _FIELDS = ("id", "parent", "name")
-_OF_MAPS, _OF_MASKS = ("maps_folder", "maps_suffix", "dtype"), ("masks_folder", "masks_suffix", "on")
+_OF_MAPS, _OF_MASKS = ("maps_folder", "maps_suffix", "dtype"), ("masks_folder", "masks_suffix", "white")
 
 
 class MapAndMask(NamedTuple):
@@ -65,7 +65,7 @@ class MapFolder(WholeFile):
         "dtype": opt.choice("float16", "float16", "float32"),
         "masks_folder": opt.text("anomaly_images_thresholded"),
         "masks_suffix": opt.choice(".png", *MASK_SUFFIXES),
-        "on": opt.choice_of_numbers(255, 1, 255),
+        "white": opt.choice_of_numbers(255, 1, 255),
         "archive": opt.choice("tar.gz", "tar.gz", "zip"),
     }
 
@@ -135,7 +135,7 @@ class MapFolder(WholeFile):
     def _encoded(self, part: str, plane: np.ndarray, context: Context) -> bytes:
         if part == "map":
             return encode_map(plane, context.option("dtype"))
-        return encode_mask(plane, context.option("masks_suffix"), context.option("on"))
+        return encode_mask(plane, context.option("masks_suffix"), context.option("white"))
 
     def _planes(self, sample_id: str, value: Any, context: Context) -> list[np.ndarray]:
         """The planes of an image, checked, in the order of `parts`."""
@@ -169,7 +169,7 @@ class MapFolder(WholeFile):
         """The plane of a file; BadPlane where the grader would refuse it."""
         if place.part == "map":
             return decode_map(content, context.option("dtype"))
-        return decode_mask(content, context.option("on"))
+        return decode_mask(content, context.option("white"))
 
     def stream(
         self, path: str | Path, ids: Sequence[str], context: Context, *, parts: Sequence[str] = PARTS

@@ -32,12 +32,12 @@ def encode_map(plane: np.ndarray, dtype: str) -> bytes:
     return buffer.getvalue()
 
 
-def encode_mask(mask: np.ndarray, suffix: str, on: int) -> bytes:
-    """An 8-bit grey image, `on` where the (H, W) mask is true and 0 elsewhere."""
+def encode_mask(mask: np.ndarray, suffix: str, white: int) -> bytes:
+    """An 8-bit grey image, `white` where the (H, W) mask is true and 0 elsewhere."""
     from PIL import Image
 
     buffer = BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * np.uint8(on)).save(buffer, _PILLOW[suffix])
+    Image.fromarray(mask.astype(np.uint8) * np.uint8(white)).save(buffer, _PILLOW[suffix])
     return buffer.getvalue()
 
 
@@ -65,8 +65,8 @@ def decode_map(content: bytes, dtype: str) -> np.ndarray:
     return plane
 
 
-def decode_mask(content: bytes, on: int) -> np.ndarray:
-    """The (H, W) bool mask of an 8-bit grey image file; BadPlane where it is none, or not of 0 and `on` alone."""
+def decode_mask(content: bytes, white: int) -> np.ndarray:
+    """The (H, W) bool mask of an 8-bit grey image file; BadPlane where it is none, or not of 0 and `white` alone."""
     from PIL import Image
 
     try:
@@ -76,11 +76,11 @@ def decode_mask(content: bytes, on: int) -> np.ndarray:
         raise BadPlane("are no readable image", "Write them with PIL.Image.fromarray", _brief(error)) from error
     if mode != "L":
         raise BadPlane("are not 8-bit grey", "Convert: Image.fromarray(mask.astype(np.uint8) * 255)", f"mode {mode}")
-    other = np.setdiff1d(np.unique(values), [0, on])
+    other = np.setdiff1d(np.unique(values), [0, white])
     if len(other):
-        remedy = f"Write 0 for normal pixels and {on} for anomalous ones"
-        raise BadPlane(f"hold values other than 0 and {on}", remedy, f"value {other[0]}")
-    return values == on
+        remedy = f"Write 0 for normal pixels and {white} for anomalous ones"
+        raise BadPlane(f"hold values other than 0 and {white}", remedy, f"value {other[0]}")
+    return values == white
 
 
 def _brief(error: Exception) -> str:
