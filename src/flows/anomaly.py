@@ -1,6 +1,5 @@
 """The anomaly task's flow: raw scores and maps, decisions from OOF, runs of different kinds blended."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from src.ensemble import average_folds
 from src.flows.anomaly_scores import categories_of
 from src.flows.base import Flow, Prepared
 from src.job import Job
-from src.metrics.registry import Metric, get_metric
+from src.metrics.registry import Metric
 from src.predictions import with_median_rows
 from src.runs import RunFolder, read_record
-
-MASK_FORMATS = ("rle", "map_folder")
 
 
 class AnomalyFlow(Flow):
@@ -127,67 +124,9 @@ class AnomalyFlow(Flow):
         return resettle(frame, rows, read_record(run.path / "metrics.json"), folder)
 
     def measure(self, job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:
-        from src.flows.anomaly_decision import Classes, decide
-        from src.flows.anomaly_panel import evaluate
-        from src.flows.anomaly_tables import category_rows, chosen_classes, class_figures
+        from src.flows.anomaly_measure import measure
 
-        metric, folder, settings = get_metric(job.competition.metric), job.run.predictions, job.config["calibration"]
-        metadata = self.metadata(job.config, job.manifest)
-        for frame in (oof, test):
-            frame.attrs = {"metadata": metadata}
-        classes = Classes.of(oof)
-        known_categories = job.manifest.loc[job.manifest["split"] == "test", "category"].notna().all()
-        target = job.config["threshold"]["target_false_alarm"]
-        pixels = None
-        if job.competition.submission.format in MASK_FORMATS:
-            from src.flows.anomaly_masks import pixel_decision
-
-            pixels = pixel_decision(
-                oof, job.train_rows, folder, spec, metric.name, min_area=settings["min_area"], target=target
-            )
-        decision = decide(
-            oof,
-            job.train_rows,
-            job.competition,
-            classes=classes,
-            settings=settings,
-            target_false_alarm=target,
-            test_categories=bool(known_categories),
-            pixel_threshold=pixels,
-            seed=job.config["seed"],
-        )
-        figures = functools.partial(evaluate, metric=metric.name, decision=decision, folder=folder, spec=spec)
-        whole = figures(oof, job.train_rows)
-        folds = [{"fold": k, **figures(oof[oof["fold"] == k], job.train_rows)} for k in job.folds]
-        graded = figures(test, job.solution) if job.solution is not None else None
-        by_class = None
-        if decision.class_rule is not None:
-            rows = job.manifest if known_categories else None
-
-            def of_classes(frame: pd.DataFrame, truth: pd.DataFrame) -> dict[str, Any] | None:
-                targets = truth.set_index("id")["target"].reindex(frame["id"]).tolist()
-                return class_figures(chosen_classes(frame, decision, classes, rows), targets, classes, metric.name)
-
-            by_class = {"oof": of_classes(oof, job.train_rows), "graded": None, "normal": list(classes.normal)}
-            rule = decision.class_rule
-            whole["metric"] = rule.value if rule.value is not None else (by_class["oof"] or {}).get("metric")
-            for part in folds:
-                part["metric"] = (of_classes(oof[oof["fold"] == part["fold"]], job.train_rows) or {}).get("metric")
-            if job.solution is not None:
-                by_class["graded"] = of_classes(test, job.solution)
-                graded["metric"] = by_class["graded"]["metric"]
-        categories = {"oof": category_rows(oof, job.train_rows, decision), "graded": None}
-        if job.solution is not None:
-            categories["graded"] = category_rows(test, job.solution, decision)
-        return {
-            "metric": {"name": metric.name, "value": whole.get("metric"), "mode": metric.mode},
-            "oof": whole,
-            "folds": folds,
-            **decision.to_dict(),
-            "graded": graded,
-            "classes": by_class,
-            "categories": categories if any(categories.values()) else None,
-        }
+        return measure(job, oof, test, spec, metadata=self.metadata(job.config, job.manifest))
 
     def closing(self, metrics: dict[str, Any]) -> list[tuple[str, str]]:
         from src.flows.anomaly_words import closing_lines

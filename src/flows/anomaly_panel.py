@@ -10,6 +10,7 @@ import pandas as pd
 from src.data.images import check_mask_size, read_mask, read_size
 from src.data.transforms import PreprocessSpec
 from src.flows.anomaly_decision import Decision
+from src.flows.anomaly_masks import mask_value
 from src.flows.anomaly_scores import categories_of
 from src.metrics.anomaly import evaluate_anomaly
 from src.metrics.registry import get_metric
@@ -29,8 +30,9 @@ def check_masks(rows: pd.DataFrame) -> None:
 
 
 def join_truth(predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Predictions with `label` and `mask` of the truth beside them, joined by id; rows of unknown label are dropped."""
-    joined = predictions.merge(truth[["id", "label", "mask"]], on="id", how="inner", validate="one_to_one")
+    """Predictions with `label`, `mask` and `path` of the truth, joined by id; rows of unknown label are dropped."""
+    known = truth[[name for name in ("id", "label", "mask", "path") if name in truth]]
+    joined = predictions.merge(known, on="id", how="inner", validate="one_to_one")
     return joined[joined["label"].notna()].reset_index(drop=True)
 
 
@@ -82,8 +84,6 @@ def evaluate(
         panel |= {name: get_metric(name).value(called, labels) for name in DECIDED}
     own = get_metric(metric)
     if own.needs == "mask":
-        from src.flows.anomaly_masks import mask_value
-
         value = mask_value(rows, own.name, decision.pixel_threshold, folder, spec)
     elif own.needs == "label":
         value = None if called is None else own.value(called, labels)

@@ -7,11 +7,9 @@ from typing import Any
 import pandas as pd
 
 from src.calibration.category_scales import CategoryScale, tune_category_scale
-from src.calibration.map_rule import MapRule, tune_map_rule
+from src.calibration.map_rule import MapRule
 from src.errors import ProjectError, nearest
-from src.map_rows import apply_map_rule
-from src.metrics.ranking import UndefinedMetric
-from src.predictions import read_map
+from src.map_rows import apply_map_rule, tune_on_oof_maps
 
 RULE_KEYS = ("sigma", "score", "share")
 
@@ -50,22 +48,9 @@ def choose_map_rule(
     oof: pd.DataFrame, labels: pd.Series, metric: str, folder: Path, *, setting: Any, seed: int
 ) -> MapRule | None:
     """The rule that is given, or with "auto" what labelled OOF maps favour; None: the model's own score."""
-    if setting is None or not oof["map"].notna().any():
-        return None
-    if setting != "auto":
-        return given_rule(setting)
-    found = labels.reindex(oof["id"])
-    rows = oof[found.notna().to_numpy() & oof["map"].notna().to_numpy()]
-    answers = found.reindex(rows["id"]).astype("int64").to_numpy()
-    if len(set(answers)) < 2:
-        return None
-    names = rows["map"].tolist()
-    try:
-        return tune_map_rule(
-            lambda index: read_map(folder, names[index]), rows["score"].to_numpy(), answers, metric, seed=seed
-        )
-    except UndefinedMetric:
-        return None
+    if setting == "auto" and oof["map"].notna().any():
+        return tune_on_oof_maps(oof, labels, folder, metric, seed=seed)
+    return given_rule(setting)
 
 
 def settle(

@@ -11,6 +11,7 @@ from src.ensemble import blend_anomaly
 from src.ensemble_table import best_method, leave_one_out
 from src.errors import ProjectError
 from src.flows.anomaly_decision import Classes, Decision, allowed_classes, decide
+from src.flows.anomaly_masks import kind_of, mask_values
 from src.flows.anomaly_scores import categories_of
 from src.flows.anomaly_tables import chosen_classes, class_figures
 from src.flows.base import Prepared
@@ -19,7 +20,6 @@ from src.metrics.registry import get_metric
 from src.predictions import read_predictions
 from src.runs import RunFolder, read_config, read_record, shown_path
 
-MASK_FORMATS = ("rle", "map_folder")
 SETTINGS = {"map_rule": None, "by_category": None, "min_area": "auto"}  # of runs from before there were any
 
 
@@ -46,7 +46,7 @@ def prepare(
         metrics = read_record(runs[0].path / "metrics.json")
         decision, value, notes = Decision.from_metrics(metrics), metrics["metric"]["value"], []
     else:
-        if competition.submission.format in MASK_FORMATS:
+        if kind_of(competition) is not None:
             raise ProjectError("a submission of masks takes one run: maps of different models are not blended.")
         settings = read_config(runs[0]).get("calibration") or SETTINGS
         seed = int(read_config(runs[0])["seed"])
@@ -92,11 +92,9 @@ def _values(
             )
         chosen = chosen_classes(test, decision, classes, manifest if known_categories else None)
         return [classes.names[code] for code in chosen], None
-    if form in MASK_FORMATS:
+    if kind_of(competition) is not None:
         spec = read_record(runs[0].path / "run.json")["preprocess"]
         rows = manifest[manifest["split"] == "test"]
-        from src.flows.anomaly_masks import mask_values
-
         return mask_values(test, runs[0].predictions, rows, spec, decision.pixel_threshold, competition), None
     if form == "label" and decision.category_thresholds is not None:
         known = manifest[manifest["split"] == "test"].set_index("id")
@@ -128,11 +126,16 @@ def _blended(
     normal = [(labels.reindex(frame["id"]) == 0).fillna(False).to_numpy(dtype=bool) for frame in oof]
     normal = None if not all(rows.any() for rows in normal) else normal
     notes: list[tuple[str, str]] = []
+    if competition.submission.format != "class":  # scores alone are blended: classifiers may know different classes
+        oof, test, common = ([_without_probs(frame) for frame in frames] for frames in (oof, test, common))
     if method == "auto":
         table = best_method(common, labels, competition.metric, seed=seed)
-        method = next(row["name"] for row in table if row["chosen"])
+        best = next(row for row in table if row["chosen"])
+        method = best["name"]
         tried = ", ".join(f"{row['name']} {_figure(row['value'])}" for row in table if row["kind"] == "method")
         notes.append(("blend", f"by {method} (out of fold: {tried})"))
+        if best["gain"] is not None and best["gain"] <= 0:
+            notes.append(("warning", f"the best run alone is better out of fold, by {-best['gain']:.4f}"))
     method = method or "rank"
     options = {"method": method, "weights": weights, "reference": oof, "normal": normal}
     blended, answers = blend_anomaly(common, **options), blend_anomaly(test, **options)
@@ -144,6 +147,12 @@ def _blended(
     if labels.reindex(common[0]["id"]).dropna().nunique() == 2:
         notes += _worth(common, train, competition, options=options, manifest=manifest, seed=seed)
     return blended, answers, notes
+
+
+def _without_probs(frame: pd.DataFrame) -> pd.DataFrame:
+    plain = frame.assign(probs=None)
+    plain.attrs = {**frame.attrs, "metadata": {**frame.attrs["metadata"], "class_names": None}}
+    return plain
 
 
 def _worth(
