@@ -65,7 +65,7 @@ def row_of(folder: Path) -> dict[str, float | str | None]:
         "pixel": graded.get("pixel_auroc"),
         "fit": seconds.get("fit", 0.0),
         "predict": seconds.get("predict", 0.0),
-        "memory": (record["peak_memory"] or {}).get("cpu_gib"),
+        "memory": (record["peak_memory"] or {}).get("process_gib"),
     }
 
 
