@@ -1,5 +1,7 @@
 """Views of anomaly networks: exact ways back, defects found where planted, refusals that say what to change."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from src.data.geometry import lay_out, map_to_original, place
+from src.data.images import read_resized
 from src.data.transforms import PreprocessSpec
 from src.errors import ProjectError
 from src.models.anomaly.output import AnomalyOutput
@@ -178,6 +181,31 @@ def test_patchcore_finds_a_planted_defect(fitted: PatchCore, views: Views) -> No
         plane = predict_views(fitted, image, views).anomaly_map[0, 0].numpy()
         found = centroid(plane)
         assert np.hypot(found[0] - row, found[1] - column) <= 2.0
+
+
+def test_a_real_network_on_real_tiles(shared_data: Path) -> None:
+    """Strided convolutions displace maps by some pixels; the eight views cancel that."""
+    tiles = sorted((shared_data / "magnetic_tile").glob("train/good/*.jpg"))[:11]
+    weights = shared_data / "weights" / "mobilenetv2_100_same.safetensors"
+    if len(tiles) < 11 or not weights.is_file():
+        pytest.skip("the tiles or the weights are not here")
+    model = PatchCore(
+        backbone="mobilenetv2_100", layers=[1, 2], backbone_args={"pad_type": "same"}, weights=str(weights),
+        coreset_size=600,
+    )  # fmt: skip
+    spec = PreprocessSpec(height=256, width=256)
+    pictures = [torch.tensor(read_resized(path, spec)[0]).permute(2, 0, 1)[None] for path in tiles]
+    for picture in pictures[:8]:
+        model.collect(spec.normalize(picture))
+    model.finish()
+    distances: dict[str, list[float]] = {"plain": [], "eight": []}
+    for picture, (row, column) in zip(pictures[8:], ((61, 187), (150, 70), (99, 120)), strict=True):
+        picture[:, :, torch.tensor(disc(256, 256, row, column, 8)) > 0] = 240
+        images = spec.normalize(picture)
+        for name, output in (("plain", model.eval()(images)), ("eight", predict_views(model, images, ALL))):
+            found = centroid(output.anomaly_map[0, 0].numpy())
+            distances[name].append(float(np.hypot(found[0] - row, found[1] - column)))
+    assert max(distances["eight"]) <= 1.5 and np.mean(distances["plain"]) > np.mean(distances["eight"])
 
 
 def test_batch_mates_do_not_matter(fitted: PatchCore) -> None:

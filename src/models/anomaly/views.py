@@ -28,6 +28,8 @@ class Views:
 
     flip: also mirrored left to right. rot90: in the four quarter turns. Both together are the eight views of the
     square's symmetry group (top-down mirroring among them). scales: of both sides; each brings all those views.
+    The eight also cancel what strided convolutions displace a map by: on even sizes their windows are off centre, the
+    same way at every stride. `flip` alone cancels the horizontal part.
 
     Raises:
         ProjectError: a value that is not usable; names the key of the `tta` section.
