@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
+import yaml
 
+from src.cli import CONF
 from src.competition import Competition
 from src.errors import ProjectError
 from src.submission.formats import FORMATS, Context, check_columns, check_options
@@ -74,6 +76,18 @@ def test_wrong_columns(form: str, columns: dict[str, str], message: str) -> None
     with pytest.raises(ProjectError) as caught:
         check_columns(form, columns, fail)
     assert message in str(caught.value)
+
+
+def test_shipped_specs_can_be_told_otherwise() -> None:
+    """Their options are written out at their defaults, and one of them is then turned on the command line."""
+    for name, changes in (
+        ("masks_rle", {"encoding": "coco_json"}),
+        ("masks_rle", {"rows": "instance"}),
+        ("mvtec2", {"write": "masks"}),
+        ("mvtec2", {"write": "maps", "archive": "zip"}),
+    ):
+        shipped = yaml.safe_load((CONF / "competition" / f"{name}.yaml").read_text(encoding="utf-8"))["submission"]
+        check_options(shipped["format"], {**shipped["options"], **changes}, fail)
 
 
 def test_every_default_is_a_value_that_the_option_takes(make_boxes_spec: Callable[..., Competition]) -> None:

@@ -78,7 +78,7 @@ class MapFolder(WholeFile):
                 fail(f"options.{key}", f"'{given[key]}': expected folder names with '/' between them, as in 'a/b'.")
         unused = {"maps": _OF_MASKS, "masks": _OF_MAPS}.get(given.get("write", "both"), ())
         for key in unused:
-            if key in given:
+            if given.get(key, self.options[key].default) != self.options[key].default:
                 fail(f"options.{key}", f"write: {given['write']} leaves those files out. Remove the line.")
         return given
 

@@ -22,11 +22,11 @@ _OF_RUNS = ("order", "index_base", "separator", "pair_separator")
 
 
 def check_cells(options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]) -> None:
-    """Options of runs are for runs; `fail(key, problem)` raises."""
+    """Options of runs are for runs, and may be given elsewhere as they are by default; `fail(key, problem)` raises."""
     encoding = options.get("encoding", "runs")
     if encoding != "runs":
         for key in _OF_RUNS:
-            if key in options:
+            if options.get(key, OPTIONS[key].default) != OPTIONS[key].default:
                 fail(f"options.{key}", f"encoding: {encoding} is always COCO's, down the columns. Remove the line.")
 
 

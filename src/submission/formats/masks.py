@@ -42,7 +42,7 @@ class Rle(ClassRows):
         rows = given.get("rows", "image")
         if rows == "class":
             return check_pattern(given, fail)
-        if "pattern" in given and rows == "instance":
+        if given.get("pattern", "{id}") != "{id}" and rows == "instance":
             fail("options.pattern", "rows of objects have none: their ids are the images'. Remove it.")
         if "pattern" in given:
             _check_image_pattern(given["pattern"], fail)
