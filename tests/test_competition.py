@@ -146,6 +146,59 @@ def test_a_mistake_names_file_key_and_remedy(root: Path, changes: dict, texts: l
     assert "\n" not in message
 
 
+CLASS = {"metric": "macro_f1", "submission__format": "class"}
+CLASS_MISTAKES = [
+    (CLASS | {"metric": "auroc"}, ["metric: 'auroc' needs scores, and the format class writes labels.", "macro_f1"]),
+    (CLASS | {"metric": "pixel_auroc"}, ["metric: 'pixel_auroc' needs maps, and the format class writes labels."]),
+    (CLASS | {"metric": "f1"}, ["metric: 'f1' compares two classes", "balanced_accuracy, or submission.format: label"]),
+    (CLASS | {"metric": "recall"}, ["metric: 'recall' compares two classes"]),
+    (CLASS | {"metric": "macro"}, ["metric: ", "Did you mean 'macro_f1'?"]),
+    (CLASS | {"data__target": None}, ["submission.format: 'class' writes the values of data.target"]),
+    (CLASS | {"submission__options": {"labels": "name"}}, ["submission.options.labels: the format 'class' has no"]),
+    ({"data__target_pattern": "{category}{state}"}, ["data.target_pattern: '{category}{state}': text must stand"]),
+    ({"data__target_pattern": "{category}"}, ["data.target_pattern:", "the state, which data.normal lists, is needed"]),
+    ({"data__target_pattern": 7}, ["data.target_pattern: expected a text, found the number 7"]),
+    ({"data__target_pattern": "{state}", "data__target": None}, ["data.target_pattern: it splits the values of"]),
+    ({"data__category": "lots"}, ["data.category: ", "train.csv has no column 'lots'", "Did you mean 'lot'?"]),
+    ({"data__categories": "all"}, ["data.categories: the layout csv does not use it"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "texts"), CLASS_MISTAKES, ids=[str(changes)[:90] for changes, _ in CLASS_MISTAKES])
+def test_a_mistake_in_classes_and_categories(root: Path, changes: dict, texts: list[str]) -> None:
+    (root / "sample_submission.csv").write_text("id,score\n2,normal\n")
+    with pytest.raises(ProjectError) as caught:
+        load(root, **changes)
+    for text in ["conf/competition/mine.yaml: ", *texts]:
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "accuracy", "balanced_accuracy", "f1_macro"])
+def test_a_spec_of_classes(root: Path, metric: str) -> None:
+    spec = load(root, submission__format="class", metric=metric, data__target_pattern="{category}-{state}")
+    assert spec.submission.format == "class" and spec.data.target_pattern == "{category}-{state}"
+    assert load(root, data__category="lot").data.category == "lot"  # which the test table need not have
+
+
+def test_classes_csv_reads_the_files_of_dacon_235894(tmp_path: Path) -> None:
+    (tmp_path / "train_df.csv").write_text(
+        "index,file_name,class,state,label\n0,10000.png,transistor,good,transistor-good\n"
+        "1,10001.png,metal_nut,color,metal_nut-color\n"
+    )
+    (tmp_path / "test_df.csv").write_text("index,file_name\n0,20000.png\n")
+    (tmp_path / "sample_submission.csv").write_text("index,label\n0,tile-good\n")
+    for name in ("train/10000", "train/10001", "test/20000"):
+        (tmp_path / f"{name}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.png").touch()
+    from src.manifest import read_manifest
+
+    for category in (None, "class"):
+        manifest = read_manifest(read_competition("classes_csv", {"root": str(tmp_path), "data.category": category}))
+        assert manifest["category"].tolist() == ["transistor", "metal_nut", None]
+        assert manifest["label"].tolist()[:2] == [0, 1]
+        assert manifest.attrs["classes"] == ["metal_nut-color", "transistor-good"]
+
+
 def test_scalars_become_texts_where_texts_are_meant(root: Path) -> None:
     labels = {"normal": 0, "anomalous": 1}
     spec = load(root, data__normal=0, submission__format="label", submission__labels=labels)
@@ -232,7 +285,9 @@ def test_unknown_names_and_broken_files(tmp_path: Path) -> None:
 
 def test_every_shipped_file_is_a_valid_spec(root: Path) -> None:
     """Each passes all checks of keys; what may be left is a root to give."""
-    assert {"sample_anomaly", "mvtec", "folder", "forkme"} <= set(available_competitions())
+    shipped = {"sample_anomaly", "sample_defect_classes", "mvtec", "mvtec_categories", "folder"}
+    shipped |= {"forkme", "classes_csv"}
+    assert shipped <= set(available_competitions())
     for name in available_competitions():
         try:
             read_competition(name)
@@ -398,6 +453,11 @@ def test_a_mistake_in_a_spec_of_objects(objects: Path, changes: dict, texts: lis
     assert message.startswith("conf/competition/mine.yaml: ")
     for text in texts:
         assert text in message
+
+
+def test_the_format_class_is_for_anomaly(objects: Path) -> None:
+    with pytest.raises(ProjectError, match=r"submission\.format: 'class' is a format of the task anomaly; this is det"):
+        load_objects(objects, submission={"format": "class", "columns": {"id": "id", "value": "label"}})
 
 
 def test_anomaly_does_not_take_objects(root: Path) -> None:

@@ -1,13 +1,13 @@
 """The format `class`: a training target an image, such as "tile-good", written just as the training table has it."""
 
 import functools
-import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from src.errors import ProjectError, nearest
 from src.listing import nfc
-from src.submission.formats.base import BadCell, Context, Format, Row
+from src.submission.formats.base import NUMBER, BadCell, Context, Format, Row
 
 CLASS_METRICS = ("macro_f1", "accuracy", "balanced_accuracy")  # those that compare texts of any number of classes
 _SHOWN = 8
@@ -29,7 +29,7 @@ class ClassLabel(Format):
             if value not in known:
                 raise ProjectError(
                     f"'{name}' has the class '{value}', which is not one of the competition."
-                    f"{nearest(value, context.classes)} Classes: {self.expected(context)}."
+                    f"{_near(value, context.classes)} Classes: {self.expected(context)}."
                 )
         return [Row((name,), (text,)) for name, text in zip(ids, values, strict=True)]
 
@@ -49,23 +49,55 @@ def _known(classes: tuple[str, ...]) -> frozenset[str]:
     return frozenset(classes)
 
 
-@functools.lru_cache(maxsize=4096)  # a file repeats its mistakes, and the nearest of many classes takes a while to find
+@functools.lru_cache(maxsize=4)
+def _composed(classes: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(nfc, classes))
+
+
+@functools.lru_cache(maxsize=4)
+def _folded(classes: tuple[str, ...]) -> dict[str, str]:
+    return {name.casefold(): name for name in reversed(classes)}
+
+
+@functools.lru_cache(maxsize=4)
+def _by_pair(classes: tuple[str, ...]) -> dict[str, list[str]]:
+    """Two letters in a row → the classes that have them."""
+    result: dict[str, list[str]] = {}
+    for name in classes:
+        for pair in _pairs(name):
+            result.setdefault(pair, []).append(name)
+    return result
+
+
+def _pairs(text: str) -> set[str]:
+    return {f" {text} "[at : at + 2] for at in range(len(text) + 1)}
+
+
+def _near(text: str, classes: tuple[str, ...]) -> str:
+    """As `nearest`, among the few classes with the most pairs of letters in common: a file may have many such cells."""
+    table = _by_pair(classes)
+    common = Counter(name for pair in _pairs(text) for name in table.get(pair, ()))
+    return nearest(text, [name for name, _ in common.most_common(3)])
+
+
+@functools.lru_cache(maxsize=4096)  # a file repeats its mistakes
 def _problem(text: str, classes: tuple[str, ...]) -> tuple[str, str, str | None]:
     """kind, remedy and what was found, of a text that is no class."""
     if not text.strip():
         return "is empty", "Every row needs a class.", None
-    if text.strip() in classes:
+    if text.strip() in _known(classes):
         return "has spaces around the class", "Strip them: df[column] = df[column].str.strip().", None
-    if nfc(text) in {nfc(name) for name in classes}:
+    if nfc(text) in _composed(classes):
         remedy = "Write the texts of the training table: some systems store Korean letters in parts (NFD)."
         return "has another Unicode form than the class", remedy, None
-    twin = next((name for name in classes if name.casefold() == text.strip().casefold()), None)
+    twin = _folded(classes).get(text.strip().casefold())
     if twin is not None:
         found = f"'{text[:60]}' instead of '{twin}'"
         return "differs from the class in capital letters", "Write the texts of the training table.", found
-    if re.fullmatch(r"-?\d+(\.0+)?", text.strip()):
-        return "is a number, not the text of a class", "Map numbers to texts: df[column] = df[column].map(names).", None
-    found = f"'{text[:60]}'{nearest(text[:200], classes)}"
+    if NUMBER.fullmatch(text.strip()):
+        remedy = "Write the class of the highest probability, by its name: classes[probabilities.argmax(1)]."
+        return "is a number, not the text of a class", remedy, None
+    found = f"'{text[:60]}'{_near(text[:200], classes)}"
     return "is not a class of this competition", "Write the texts of the training table, spelled just so.", found
 
 
