@@ -113,6 +113,7 @@ def load_competition(config: dict[str, Any], *, source: str | Path) -> Competiti
         bundled=bundled,
         source=Path(source),
     )
+    _check_pixels(top, spec)
     if not bundled:
         check_files(spec)
     return spec
@@ -248,6 +249,22 @@ def _check_class_format(top: Section, task: str, data: DataSpec) -> None:
     if metric.name not in CLASS_METRICS:
         problem = f"'{metric.name}' compares two classes, normal and anomalous, and the format class has many."
         top.fail("metric", f"{problem} Choose {usable}, or submission.format: label.")
+
+
+def _check_pixels(top: Section, spec: Competition) -> None:
+    """Formats of pixels as far as the task has any, and metrics of masks with a format that holds masks."""
+    from src.metrics.registry import get_metric
+
+    form, options = spec.submission.format, spec.submission.options
+    if form == "map_folder" and spec.task != "anomaly":
+        top.fail("submission.format", f"'{form}' is a format of the task anomaly; this is {spec.task}. Choose another.")
+    if form == "rle" and spec.task == "anomaly" and options.get("rows", "image") != "image":
+        remedy = "Write rows: image, with a pattern such as '{id}_1' where ids name the one class of defects."
+        top.fail("submission.options.rows", f"an anomaly map knows no classes and no single objects. {remedy}")
+    holds_masks = form == "rle" or (form == "map_folder" and options.get("write") != "maps")
+    if get_metric(spec.metric).needs == "mask" and not holds_masks:
+        what = "write: maps leaves the masks out" if form == "map_folder" else f"the format '{form}' holds none"
+        top.fail("metric", f"'{spec.metric}' compares masks, and {what}. Choose submission.format rle or map_folder.")
 
 
 def _task_of(metric: Any) -> str:

@@ -37,7 +37,7 @@ def competition(tmp_path: Path, form: str, **options: Any) -> Competition:
     (root / "test.csv").write_text("id,file\n")
     columns = {"id": "id", "value": "rle"} if form in ("rle", "score") else None
     config = {
-        "name": "m", "task": "anomaly", "root": str(root), "metric": "seg_f1",
+        "name": "m", "task": "anomaly", "root": str(root), "metric": "pixel_auroc",
         "data": {"layout": "csv", "train": "train.csv", "test": "test.csv", "id": "id", "path": "file"},
         "submission": {"format": form, "columns": columns, "options": options},
     }  # fmt: skip

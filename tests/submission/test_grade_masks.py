@@ -101,14 +101,27 @@ def test_archives(metric: str, options: dict[str, Any], make: Make, tmp_path: Pa
     assert found["metric"] == found[metric]
 
 
+def test_specs_that_cannot_work(make: Make) -> None:
+    columns = {"id": "id", "value": "v"}
+    for form, metric, given, options, message in (
+        ("score", "dice", columns, {}, "'dice' compares masks, and the format 'score' holds none. Choose submission"),
+        ("map_folder", "seg_f1", None, {"write": "maps"}, "'seg_f1' compares masks, and write: maps leaves the masks"),
+        ("rle", "dice", columns, {"rows": "class"}, "submission.options.rows: an anomaly map knows no classes"),
+        ("rle", "dice", {**columns, "class": "c"}, {}, "submission.columns.class: rows of images name no class"),
+    ):
+        with pytest.raises(ProjectError, match=message):
+            make(form, metric, columns=given, **options)
+    assert make("map_folder", "aupro", write="maps").metric == "aupro"
+
+
 def test_half_of_an_archive(make: Make, tmp_path: Path) -> None:
     for write, has, lacks in (("maps", "aupro", "seg_f1"), ("masks", "seg_f1", "aupro")):
-        spec = make("map_folder", "seg_f1", write=write)
+        spec = make("map_folder", "pixel_auroc", write=write)
         values = predicted()
         planes = [getattr(value, write[:-1]) for value in values.values()]
         found = grade(write_submission(tmp_path / "s.tar.gz", list(values), planes, spec), spec)
         assert found[has] is not None and lacks not in found
-        assert (found["metric"] is None) == (write == "maps")
+        assert (found["metric"] is None) == (write == "masks")
 
 
 def test_sizes_come_from_the_files(make: Make, tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ class Rle(ClassRows):
             _check_image_pattern(given["pattern"], fail)
         return given
 
+    def check_together(
+        self, columns: Mapping[str, str], options: Mapping[str, Any], fail: Callable[[str, str], NoReturn]
+    ) -> None:
+        if "class" in columns and options.get("rows", "image") == "image":
+            fail("columns.class", "rows of images name no class. Write options.rows: class, or remove the column.")
+
     def key_columns(self, context: Context) -> list[str]:
         return super().key_columns(context) if _by_class(context) else Format.key_columns(self, context)
 
