@@ -13,7 +13,7 @@ import numpy as np
 
 from src.calibration.tail import fit_tail
 from src.errors import ProjectError
-from src.metrics.ranking import CONFUSION_KERNELS, above, check_labels, check_scores, rank_scores
+from src.metrics.ranking import CONFUSION_KERNELS, Ranking, above, check_labels, check_scores, rank_scores
 from src.metrics.registry import get_metric
 
 if TYPE_CHECKING:
@@ -103,20 +103,29 @@ def tune_threshold(scores: Any, labels: Any, metric: str, *, target_false_alarm:
         )
     if not ranking.n_positive:
         return normal_quantile(scores, target_false_alarm=target_false_alarm)
-    # Threshold g lies below group g, so groups g and up are called anomalous; the last one calls nothing.
-    tp, fp = np.append(above(ranking.positives), 0), np.append(above(ranking.negatives), 0)
-    value = CONFUSION_KERNELS[name](tp, fp, ranking.n_positive - tp, ranking.n_negative - fp)
-    gaps = np.concatenate([[0.0], np.diff(ranking.values), [0.0]])
-    best = value >= value.max() - 1e-12  # sums in another order must not break a tie
-    chosen = int(np.argmax(np.where(best, gaps, -1.0)))
+    value, score = best_cut(ranking, name)
     return Threshold(
-        value=_between(ranking.values, chosen),
+        value=value,
         source="oof",
         metric=name,
-        score=float(value[chosen]),
+        score=score,
         n_normal=ranking.n_negative,
         n_anomalous=ranking.n_positive,
     )
+
+
+def best_cut(ranking: Ranking, metric: str) -> tuple[float, float]:
+    """(threshold, `metric` there) of the best decision; of equally good ones that in the widest gap.
+
+    `metric` is one of a decision, by its registry name; the ranking holds both classes.
+    """
+    # Threshold g lies below group g, so groups g and up are called anomalous; the last one calls nothing.
+    tp, fp = np.append(above(ranking.positives), 0), np.append(above(ranking.negatives), 0)
+    value = CONFUSION_KERNELS[metric](tp, fp, ranking.n_positive - tp, ranking.n_negative - fp)
+    gaps = np.concatenate([[0.0], np.diff(ranking.values), [0.0]])
+    best = value >= value.max() - 1e-12  # sums in another order must not break a tie
+    chosen = int(np.argmax(np.where(best, gaps, -1.0)))
+    return _between(ranking.values, chosen), float(value[chosen])
 
 
 def normal_quantile(scores: Any, *, target_false_alarm: float = 0.01) -> Threshold:
@@ -143,29 +152,36 @@ def normal_quantile(scores: Any, *, target_false_alarm: float = 0.01) -> Thresho
             f"threshold.target_false_alarm={target_false_alarm}: expected a share between 0 and 1 (say 0.01)."
         )
     ordered = np.sort(check_scores(scores))
-    n = len(ordered)
-    rank = np.ceil((n + 1) * (1 - target_false_alarm) - 1e-9)  # 1e-9: 100 · 0.99 is not exact in binary
-    k = max(1, min(n, int(rank)))
-    values = np.unique(ordered)
-    value, method = _between(values, int(np.searchsorted(values, ordered[k - 1], "right"))), "order_statistic"
+    value, method, bound = normal_cut(ordered, target_false_alarm)
     interval = None
-    if n >= _TAIL_FROM:
-        tail = fit_tail(ordered)
-        if rank > n and tail.quantile(target_false_alarm) > value:
-            value, method = tail.quantile(target_false_alarm), "tail"
-        low, high = tail.interval(target_false_alarm)
+    if len(ordered) >= _TAIL_FROM:
+        low, high = fit_tail(ordered).interval(target_false_alarm)
         interval = (min(low, value), max(high, value))
     return Threshold(
         value=value,
         source="normal_quantile",
         metric="false_alarm_rate",
         score=None,
-        n_normal=n,
+        n_normal=len(ordered),
         n_anomalous=0,
-        false_alarm_bound=1 - k / (n + 1),
+        false_alarm_bound=bound,
         method=method,
         interval=interval,
     )
+
+
+def normal_cut(ordered: np.ndarray, target_false_alarm: float) -> tuple[float, str, float]:
+    """(value, method, false-alarm bound) of `normal_quantile` from (N,) rising scores, without its interval."""
+    n = len(ordered)
+    rank = np.ceil((n + 1) * (1 - target_false_alarm) - 1e-9)  # 1e-9: 100 · 0.99 is not exact in binary
+    k = max(1, min(n, int(rank)))
+    values = np.unique(ordered)
+    value, method = _between(values, int(np.searchsorted(values, ordered[k - 1], "right"))), "order_statistic"
+    if rank > n >= _TAIL_FROM:
+        beyond = fit_tail(ordered).quantile(target_false_alarm)
+        if beyond > value:
+            value, method = beyond, "tail"
+    return value, method, 1 - k / (n + 1)
 
 
 def tune_on_oof(
@@ -178,6 +194,16 @@ def tune_on_oof(
     Raises:
         ProjectError: the table holds test rows (fold -1), or no row with a known label; else as
             `tune_threshold`.
+    """
+    known, truth = known_rows(oof, labels)
+    return tune_threshold(oof["score"].to_numpy()[known], truth, metric, target_false_alarm=target_false_alarm)
+
+
+def known_rows(oof: "pd.DataFrame", labels: "pd.Series") -> tuple[np.ndarray, np.ndarray]:
+    """Which of the (N,) out-of-fold rows have a known label, and the labels of those, true = anomalous.
+
+    Raises:
+        ProjectError: as `tune_on_oof`.
     """
     test_rows = oof.loc[oof["fold"] < 0, "id"]
     if len(test_rows):
@@ -192,8 +218,7 @@ def tune_on_oof(
             f"none of the {len(oof)} out-of-fold rows has a known label, so no threshold can be tuned. "
             "Check that the predictions and the training table belong to one competition."
         )
-    truth = check_labels(found[known].astype("int64"), ids=oof["id"][known].tolist())
-    return tune_threshold(oof["score"].to_numpy()[known], truth, metric, target_false_alarm=target_false_alarm)
+    return known, check_labels(found[known].astype("int64"), ids=oof["id"][known].tolist())
 
 
 def _between(values: np.ndarray, index: int) -> float:
