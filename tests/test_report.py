@@ -16,6 +16,7 @@ from src.competition import Competition, DataSpec, SubmissionSpec
 from src.errors import ProjectError
 from src.metrics.anomaly import average_precision, evaluate_anomaly
 from src.report import build_report, wording
+from src.report.anomaly.answers import Rules
 from src.report.anomaly.evidence import confusion, kinds, scored_sets
 from src.report.anomaly.figures import draw_precision_recall
 from src.report.anomaly.gallery import choose, load, write_heatmaps
@@ -23,6 +24,7 @@ from src.report.anomaly.overlay import outline, overlay
 
 FIGURES = ("roc", "pr", "histogram", "gallery")
 HOSTILE = "<script>alert('한글 & \"quotes\"')</script>"
+RULES = Rules({"value": 1.5})
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -327,12 +329,14 @@ def test_scores_that_are_not_finite(fake: FakeRun) -> None:
 
 
 def test_evidence(fake: FakeRun) -> None:
-    oof, test = scored_sets(fake.manifest, fake.oof, fake.test, fake.solution, fake.run / "predictions")
+    folder = fake.run / "predictions"
+    oof, test = scored_sets(fake.manifest, fake.oof, fake.test, fake.solution, folder, RULES)
     assert (len(oof.normal), len(oof.defective), len(test.normal), len(test.defective)) == (10, 6, 6, 6)
-    assert confusion(oof, 1.5) == {"hits": 5, "misses": 1, "false_alarms": 1, "passed": 9}
-    assert confusion(oof, 2.5)["false_alarms"] == 1  # a score at the threshold is an alarm
-    assert [row["name"] for row in kinds([oof, test], 1.5)] == ["hole", "scratch"]
-    groups = choose(oof, 1.5, skip={"train/009"})
+    assert confusion(oof) == {"hits": 5, "misses": 1, "false_alarms": 1, "passed": 9}
+    on_the_line = scored_sets(fake.manifest, fake.oof, None, None, folder, Rules({"value": 2.5}))[0]
+    assert confusion(on_the_line)["false_alarms"] == 1  # a score at the threshold is an alarm
+    assert [row["name"] for row in kinds([oof, test])] == ["hole", "scratch"]
+    groups = choose(oof, RULES, skip={"train/009"})
     assert [group.title for group in groups] == ["Best hits", "Worst misses", "Highest-scoring normal images"]
     scores = [card.row.score for card in groups[0].cards]
     assert scores == sorted(scores, reverse=True)
@@ -390,9 +394,9 @@ def test_letterboxed_maps_come_back_to_the_picture(fake: FakeRun) -> None:
         heat[:4] = heat[28:] = 9.0
         heat[16, 16] = 1.0
         np.save(path, heat)
-    oof = scored_sets(fake.manifest, fake.oof, None, None, fake.run / "predictions")[0]
+    oof = scored_sets(fake.manifest, fake.oof, None, None, fake.run / "predictions", RULES)[0]
     for resize, low, high in (("letterbox", 0.5, 1.0), ("squash", 9.0, 9.0)):
-        scale = load(choose(oof, 1.5, set()), {"height": 32, "width": 32, "resize": resize})
+        scale = load(choose(oof, RULES, set()), {"height": 32, "width": 32, "resize": resize})
         assert scale[0] == 0 and low <= scale[1] <= high
 
 
@@ -430,8 +434,8 @@ def test_wording() -> None:
 
 
 def test_precision_recall_steps_enclose_the_average_precision(fake: FakeRun) -> None:
-    oof = scored_sets(fake.manifest, fake.oof, None, None, fake.run / "predictions")[0]
-    curve = draw_precision_recall([oof], 1.5).axes[0].lines[0]
+    oof = scored_sets(fake.manifest, fake.oof, None, None, fake.run / "predictions", RULES)[0]
+    curve = draw_precision_recall([oof], decided=True).axes[0].lines[0]
     recall, precision = curve.get_xdata(), curve.get_ydata()
     assert curve.get_drawstyle() == "steps-pre" and recall[0] == 0 and recall[-1] == 1
     assert np.sum(np.diff(recall) * precision[1:]) == pytest.approx(average_precision(*oof.arrays()))

@@ -17,6 +17,12 @@ METRIC_NAMES = {
     "aupro": "AUPRO",
     "pixel_average_precision": "Pixel average precision",
     "pixel_f1": "Pixel F1, best threshold",
+    "class_macro_f1": "Macro F1 over classes",
+    "class_accuracy": "Accuracy over classes",
+    "class_balanced_accuracy": "Balanced accuracy over classes",
+    "seg_f1": "SegF1, pixels of all images",
+    "dice": "Dice, mean over images",
+    "iou": "IoU of masks, mean over images",
     "threshold": "Threshold",
     "n_normal": "Normal images",
     "n_anomalous": "Defective images",
@@ -91,6 +97,13 @@ def percent(part: int, whole: int) -> str:
         return "–"
     share = 100 * part / whole
     return f"{share:.1f}%" if whole >= 200 and 0 < part < whole else f"{share:.0f}%"
+
+
+def probability(value: float) -> str:
+    """'62%'; '>99%' and '<1%' where rounding would promise certainty."""
+    if 0.995 <= value < 1:
+        return ">99%"
+    return "<1%" if 0 < value < 0.005 else f"{100 * value:.0f}%"
 
 
 def duration(seconds: float) -> str:

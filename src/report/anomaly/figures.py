@@ -6,32 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from src.report.anomaly.evidence import ScoredSet
+from src.report.anomaly.evidence import ScoredSet, confusion
 from src.report.charts import LIGHT, SIZE, canvas, dress, legend, share_axes, thinned
 
 MAX_TICKS = 60  # images of one class that the histogram also shows singly
 
 
-def draw_roc(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
-    """Matplotlib figure of the ROC curves; test is dashed; the dot marks the threshold."""
+def draw_roc(sets: Sequence[ScoredSet], decided: bool) -> Any:
+    """Matplotlib figure of the ROC curves; test is dashed; the dot marks the decisions, where there are any."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
     def curve(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         x, y, _ = roc_curve(labels, scores)
         return x, y, roc_auc_score(labels, scores)
 
-    def mark(normal: np.ndarray, defective: np.ndarray) -> tuple[float, float]:
-        return float((normal >= threshold).mean()), float((defective >= threshold).mean())
+    def mark(counts: dict[str, int]) -> tuple[float, float]:
+        alarms, hits = counts["false_alarms"], counts["hits"]
+        return alarms / (alarms + counts["passed"]), hits / (hits + counts["misses"])
 
     figure, axes = canvas("False alarms among normal images", "Defects found")
     share_axes(axes)
     axes.plot([0, 1], [0, 1], color=LIGHT["rule"], linewidth=1)
-    _curves(axes, sets, curve, mark if threshold is not None else None, "AUROC")
+    _curves(axes, sets, curve, mark if decided else None, "AUROC")
     return figure
 
 
-def draw_precision_recall(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
-    """Matplotlib figure of precision over recall; test is dashed; the dot marks the threshold."""
+def draw_precision_recall(sets: Sequence[ScoredSet], decided: bool) -> Any:
+    """Matplotlib figure of precision over recall; test is dashed; the dot marks the decisions, where there are any."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     def curve(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -42,18 +43,22 @@ def draw_precision_recall(sets: Sequence[ScoredSet], threshold: float | None) ->
         x, y = reached[reached > 0], steps[reached > 0]
         return np.append(0.0, x), np.append(y[0], y), average_precision_score(labels, scores)
 
-    def mark(normal: np.ndarray, defective: np.ndarray) -> tuple[float, float]:
-        hits, alarms = (defective >= threshold).sum(), (normal >= threshold).sum()
-        return float(hits / len(defective)), float(hits / max(1, hits + alarms))
+    def mark(counts: dict[str, int]) -> tuple[float, float]:
+        hits, alarms = counts["hits"], counts["false_alarms"]
+        return hits / (hits + counts["misses"]), hits / max(1, hits + alarms)
 
     figure, axes = canvas("Recall: defects found", "Precision: alarms that are right")
     share_axes(axes)
-    _curves(axes, sets, curve, mark if threshold is not None else None, "AP", steps=True)
+    _curves(axes, sets, curve, mark if decided else None, "AP", steps=True)
     return figure
 
 
-def draw_histogram(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
+def draw_histogram(
+    sets: Sequence[ScoredSet], threshold: float | None, interval: tuple[float, float] | None = None
+) -> Any:
     """Matplotlib figure of the scores per class, one panel a set over a common axis, with the threshold.
+
+    `interval` is that of the threshold, a band behind it.
 
     Counts go logarithmic when one class would vanish beside the other; a class of few images also shows every
     score as a tick below the axis.
@@ -63,7 +68,7 @@ def draw_histogram(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
 
     figure = Figure(figsize=SIZE, layout="constrained")
     panels = figure.subplots(len(sets), 1, sharex=True, squeeze=False)[:, 0]
-    edges, log_x = _score_bins(np.concatenate([scored.frame["score"] for scored in sets]), threshold)
+    edges, log_x = _score_bins(np.concatenate([scored.frame["score"] for scored in sets]), threshold, interval)
     for axes, scored in zip(panels, sets, strict=True):
         unknown = scored.frame.loc[scored.frame["label"].isna(), "score"].to_numpy()
         groups = [("normal", "normal", scored.normal), ("defective", "defect", scored.defective)]
@@ -88,6 +93,8 @@ def draw_histogram(sets: Sequence[ScoredSet], threshold: float | None) -> Any:
         else:
             axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylim(bottom=0)
+        if interval is not None:
+            axes.axvspan(*interval, color=LIGHT["ink"], alpha=0.1, linewidth=0, zorder=0)
         if threshold is not None:
             axes.axvline(threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 2)))
         dress(axes, "", "Images")
@@ -139,16 +146,21 @@ def _curves(
         )  # fmt: skip
         if mark is not None:
             axes.plot(
-                *mark(scored.normal, scored.defective), "o", markersize=7, color=LIGHT["defect"],
+                *mark(confusion(scored)), "o", markersize=7, color=LIGHT["defect"],
                 markeredgewidth=0, clip_on=False, zorder=4,
             )  # fmt: skip
     legend(axes, columns=1, right=False)
 
 
-def _score_bins(scores: np.ndarray, threshold: float | None) -> tuple[np.ndarray, bool]:
+def _score_bins(
+    scores: np.ndarray, threshold: float | None, interval: tuple[float, float] | None = None
+) -> tuple[np.ndarray, bool]:
     """Shared bin edges, and whether they are spaced logarithmically (positive scores with a long tail)."""
     values = np.append(scores, [] if threshold is None else [threshold])
     low, high = float(values.min()), float(values.max())
+    if interval is not None:  # as much of it as leaves the scores two thirds of the axis
+        room = (high - low) / 4
+        low, high = min(low, max(interval[0], low - room)), max(high, min(interval[1], high + room))
     log_x = low > 0 and high > 40 * float(np.median(scores))
     margin = max(0.03 * (high - low), 1e-9 + 0.02 * abs(high) if high == low else 0)
     n_bins = int(np.clip(math.sqrt(len(scores)) * 2, 12, 48))

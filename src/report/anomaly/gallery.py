@@ -12,6 +12,7 @@ import pandas as pd
 from src.atomic import atomic_path
 from src.data.images import read_image, read_mask
 from src.errors import ProjectError
+from src.report.anomaly.answers import Rules
 from src.report.anomaly.evidence import ScoredSet
 from src.report.anomaly.overlay import on_picture, outline, overlay, read_finite_map
 from src.report.thumbnails import SIDE, file_name, shrink
@@ -46,21 +47,29 @@ class Group:
     cards: list[Card]
 
 
-def choose(scored: ScoredSet, threshold: float | None, skip: set[str]) -> list[Group]:
-    """Best hits, worst misses and false alarms of one set, at most PER_GROUP each.
+def choose(scored: ScoredSet, rules: Rules, skip: set[str]) -> list[Group]:
+    """Best hits, worst misses, false alarms and wrong classes of one set, at most PER_GROUP each.
 
-    Without a threshold or labels it shows what there is: the extremes, and the images nearest to the line.
-    `skip` holds the ids without a readable image.
+    Without decisions or labels it shows what there is: the extremes, and the images nearest to the line or least sure
+    of their class. `skip` holds the ids without a readable image.
     """
     frame = scored.frame[~scored.frame["id"].isin(skip)].sort_values(["score", "id"], ascending=[False, True])
     label = frame["label"].fillna(-1).astype(int)
+    called = (frame["called"] == 1).fillna(False).astype(bool)
     normal, defective, unknown = frame[label == 0], frame[label == 1], frame[label == -1]
-    line = np.inf if threshold is None else threshold
+    by_class, decided = rules.class_rule is not None, rules.decides
     groups = []
+    if by_class:
+        wrong = frame[_wrong_class(frame)]
+        if len(wrong):
+            note = (
+                f"Of {int((label >= 0).sum()):,} images {len(wrong):,} get another class of the right side; the surest "
+                "mistake first."
+            )
+            groups.append(("Wrong classes", note, wrong.sort_values("sure", ascending=False, kind="stable"), ""))
     if len(defective):
-        hits = defective[defective["score"] >= line]
-        misses = defective[defective["score"] < line][::-1]
-        if threshold is None:
+        hits, misses = defective[called[defective.index]], defective[~called[defective.index]][::-1]
+        if not decided:
             groups.append(("Highest-scoring defects", "There is no threshold to call them found.", defective, "defect"))
             groups.append(
                 (
@@ -80,38 +89,58 @@ def choose(scored: ScoredSet, threshold: float | None, skip: set[str]) -> list[G
                 )
             )
             if len(misses):
-                note = f"{len(misses):,} of {len(defective):,} defects stay below the threshold; lowest first."
+                where = "are called normal" if by_class else "stay below the threshold"
+                note = f"{len(misses):,} of {len(defective):,} defects {where}; lowest score first."
                 groups.append(("Worst misses", note, misses, "miss"))
             else:
                 note = "No defect is missed; these came closest to it."
                 groups.append(("Nearest to a miss", note, defective[::-1], "hit"))
     if len(normal):
-        alarms = normal[normal["score"] >= line]
+        alarms = normal[called[normal.index]]
         if len(alarms):
-            note = f"{len(alarms):,} of {len(normal):,} normal images reach the threshold; highest score first."
+            where = "are called defective" if by_class else "reach the threshold"
+            note = f"{len(alarms):,} of {len(normal):,} normal images {where}; highest score first."
             groups.append(("False alarms", note, alarms, "false alarm"))
         else:
             note = "No normal image raises an alarm; these came closest to it."
-            if threshold is None:
+            if not decided:
                 note = "There is no threshold to call them alarms."
             groups.append(("Highest-scoring normal images", note, normal, "passed"))
     if len(unknown):
         note = "What the model finds most unusual; nobody has said whether it is right."
         groups.append(("Highest scores", note, unknown, ""))
-        if threshold is not None:
-            order = (unknown["score"] - threshold).abs().sort_values(kind="stable").index
+        if unknown["line"].notna().any():
+            order = (unknown["score"] - unknown["line"]).abs().sort_values(kind="stable").index
             note = "Where a small change of the threshold changes the answer."
             groups.append(("Nearest to the threshold", note, unknown.loc[order], ""))
+        if by_class and unknown["sure"].notna().any():
+            order = unknown["sure"].dropna().sort_values(kind="stable").index
+            note = "Their likeliest class is the least probable: the ones to label first."
+            groups.append(("Least sure of their class", note, unknown.loc[order], ""))
     return [
         Group(
             title,
             note,
             scored.key,
-            [Card(row, verdict) for row in rows.head(PER_GROUP).itertuples(index=False)],
+            [Card(row, _verdict(row, verdict, by_class)) for row in rows.head(PER_GROUP).itertuples(index=False)],
         )
         for title, note, rows, verdict in groups
         if len(rows)
     ]
+
+
+def _wrong_class(frame: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: images whose class is not the one that is said, though both are normal or both defective."""
+    told = frame["target"].notna() & frame["said"].notna() & (frame["target"] != frame["said"])
+    return (told & (frame["called"] == frame["label"]).fillna(False)).to_numpy(bool)
+
+
+def _verdict(row: Any, verdict: str, by_class: bool) -> str:
+    """A group's verdict, but "wrong class" for an image on the right side of which another class is said."""
+    right_side = row.label is not pd.NA and row.called is not pd.NA and row.label == row.called
+    if by_class and right_side and row.target and row.said and row.target != row.said:
+        return "wrong class"
+    return verdict
 
 
 def load(

@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.competition import Competition
-from src.report import charts
-from src.report.anomaly import figures, gallery, overlay, summary
+from src.report import charts, record_view, wording
+from src.report.anomaly import certainty, figures, gallery, overlay, summary
+from src.report.anomaly.answers import Rules, read_rules
+from src.report.anomaly.categories import category_view
+from src.report.anomaly.choices import choices
+from src.report.anomaly.classes import class_view, draw_confusion
 from src.report.anomaly.evidence import ScoredSet, kinds, scored_sets
 from src.report.scoreboard import metric_table
 from src.report.thumbnails import data_uri
 
 TEMPLATE = "anomaly/page.html.j2"
-FIGURES = ("histogram", "roc", "pr", "gallery")
 
 
 def contents(
@@ -31,50 +35,86 @@ def contents(
 ) -> dict[str, Any]:
     """What the template takes beside the shared parts; arguments as of `src.report.build_report`.
 
-    Writes figures/{histogram,roc,pr,gallery}.png. Maps are read from `<run>/predictions/`. They lie on the model's
-    canvas: `record["preprocess"]` (a PreprocessSpec as a dict) says how pictures were laid on it; without it they
-    cover the whole picture.
+    Writes figures/{histogram,roc,pr,gallery,confusion}.png. Maps are read from `<run>/predictions/`. They lie on the
+    model's canvas: `record["preprocess"]` (a PreprocessSpec as a dict) says how pictures were laid on it; without it
+    they cover the whole picture.
     """
-    sets = scored_sets(manifest, oof, test, solution, run / "predictions")
-    threshold = summary.read_threshold(metrics)
-    line = threshold["value"] if threshold else None
-    top = summary.headline(metrics, sets, threshold)
+    rules = read_rules(metrics)
+    sets = scored_sets(manifest, oof, test, solution, run / "predictions", rules)
+    held_out = next((scored for scored in sets if scored.key == "oof"), None)
+    sure = certainty.read_certainty(metrics)
+    interval = certainty.threshold_interval(rules, sure)
+    top = summary.headline(metrics, sets, rules, sure)
     train = manifest["split"] == "train"
+    test_known = "category" in manifest and bool(manifest.loc[~train, "category"].notna().all())
     return {
         "top": top,
-        "threshold": threshold,
-        "threshold_origin": summary.threshold_origin(threshold),
-        "caveats": summary.caveats(sets, threshold, top, record, broken),
+        "by_class": rules.class_rule is not None,
+        "own_thresholds": bool(rules.own) and rules.class_rule is None,
+        "line": rules.line,
+        "origin": certainty.origin(rules, interval, _target_rate(run)),
+        "small_figure": certainty.small_figure(held_out, rules.line, interval),
+        "promise": certainty.promise(sure, held_out),
+        "caveats": summary.caveats(sets, rules, top, record, broken),
         "n_train": int(train.sum()),
-        "charts": _charts(run, sets, line),
-        "confusions": summary.confusion_views(sets, line) if line is not None else [],
-        "kinds": kinds(sets, line) if line is not None else [],
+        "charts": _charts(run, sets, rules, interval),
+        "confusions": summary.confusion_views(sets) if rules.decides else [],
+        "kinds": kinds(sets) if rules.line is not None and rules.class_rule is None else [],
         "kind_columns": [scored for scored in sets if len(scored.defective)],
-        "gallery": _gallery(run, sets, line, broken, record.get("preprocess")),
-        "table": metric_table(metrics, {scored.key: len(scored.known) for scored in sets}),
+        "choices": choices(metrics, rules),
+        "categories": category_view(metrics, sets, rules, test_known=test_known),
+        "classes": _classes(run, metrics, sets),
+        "gallery": _gallery(run, sets, rules, broken, record.get("preprocess")),
+        "table": metric_table(
+            summary.with_classes(metrics), {scored.key: len(scored.known) for scored in sets}
+        ),
         "facts": [("labelled defects among them", f"{int((manifest.loc[train, 'label'] == 1).sum()):,}")],
     }
 
 
-def _charts(run: Path, sets: list[ScoredSet], line: float | None) -> list[dict[str, str]]:
+def _target_rate(run: Path) -> float | None:
+    """The false-alarm rate that a threshold from normal scores was aimed at, from config.yaml."""
+    rate = (record_view.read_yaml(run).get("threshold") or {}).get("target_false_alarm")
+    return rate if wording.is_number(rate) else None
+
+
+def _classes(run: Path, metrics: dict[str, Any], sets: list[ScoredSet]) -> dict[str, Any] | None:
+    """The section of classes; draws their confusion for loggers too."""
+    path = run / "figures" / "confusion.png"
+    view = class_view(metrics, sets)
+    if view is None:
+        path.unlink(missing_ok=True)
+        return None
+    charts.save_png(draw_confusion(metrics["classes"]), path)
+    return view
+
+
+def _charts(
+    run: Path, sets: list[ScoredSet], rules: Rules, interval: tuple[float, float] | None
+) -> list[dict[str, str]]:
     """Draw what can be drawn; a chart is its title, inline SVG, and the sentence that says how to read it."""
     curves = [scored for scored in sets if scored.has_both]
+    dot = "the dot is what the classes say" if rules.class_rule is not None else "the dot is the threshold in use"
+    if rules.own and rules.class_rule is None:
+        dot = "the dot is the decisions in use, by the categories' own thresholds"
     plans = [
         (
-            "histogram", "Score histogram", figures.draw_histogram, sets,
+            "histogram", "Score histogram", lambda s: figures.draw_histogram(s, rules.line, interval), sets,
             (
                 "The further the colours stand apart, the easier the task was for the model."
                 if curves
                 else "Nobody has labelled a defect here: look for a second hill beyond the threshold."
             )
-            + (" Ticks below the axis are single images." if any(map(figures.has_ticks, sets)) else ""),
+            + (" Ticks below the axis are single images." if any(map(figures.has_ticks, sets)) else "")
+            + (" The grey band is where the threshold may as well lie (95%)." if interval else "")
+            + (" The line is the shared threshold." if rules.own and rules.class_rule is None else ""),
         ),
         (
-            "roc", "ROC", figures.draw_roc, curves,
-            "Defects found against false alarms as the threshold sinks; the dot is the threshold in use.",
+            "roc", "ROC", lambda s: figures.draw_roc(s, rules.decides), curves,
+            f"Defects found against false alarms as the threshold sinks; {dot}.",
         ),
         (
-            "pr", "Precision and recall", figures.draw_precision_recall, curves,
+            "pr", "Precision and recall", lambda s: figures.draw_precision_recall(s, rules.decides), curves,
             "How many alarms are right as more defects are found; the level depends on "
             "how many images are defective.",
         ),
@@ -85,7 +125,7 @@ def _charts(run: Path, sets: list[ScoredSet], line: float | None) -> list[dict[s
         if not usable:
             path.unlink(missing_ok=True)
             continue
-        figure = draw(usable, line)
+        figure = draw(usable)
         charts.save_png(figure, path)
         svg = charts.themed_svg(figure, name, f"{title}. {note}")
         drawn.append({"title": title, "svg": svg, "note": note})
@@ -93,7 +133,7 @@ def _charts(run: Path, sets: list[ScoredSet], line: float | None) -> list[dict[s
 
 
 def _gallery(
-    run: Path, sets: list[ScoredSet], line: float | None, broken: list[dict[str, Any]], preprocess: dict | None
+    run: Path, sets: list[ScoredSet], rules: Rules, broken: list[dict[str, Any]], preprocess: dict | None
 ) -> dict[str, Any] | None:
     """Groups of cards with inlined pictures, and the common colour scale; None if there is nothing to show."""
     path = run / "figures" / "gallery.png"
@@ -101,13 +141,13 @@ def _gallery(
     for scored in sets:
         split = "train" if scored.key == "oof" else "test"
         unread = {str(item["id"]) for item in broken if item["split"] == split}
-        groups += gallery.choose(scored, line, unread)
+        groups += gallery.choose(scored, rules, unread)
     if not groups:
         path.unlink(missing_ok=True)
         return None
     scale = gallery.load(groups, preprocess)
     gallery.save_contact_sheet(groups, scale, path)
-    low, high = summary.score_range(sets, line)
+    low, high = summary.score_range(sets)
     span = (high - low) or 1.0
 
     def at(value: float) -> float:
@@ -124,6 +164,9 @@ def _gallery(
                     "id": card.row.id,
                     "score": card.row.score,
                     "at": at(card.row.score),
+                    "line_at": None if np.isnan(card.row.line) else at(card.row.line),
+                    "said": card.row.said,
+                    "sure": None if card.row.said is None else wording.probability(card.row.sure),
                     "label": _label(card.row),
                     "colour": "unknown" if card.row.label is pd.NA else "defect" if card.row.label == 1 else "normal",
                     "verdict": card.verdict,
@@ -150,7 +193,8 @@ def _gallery(
         ],
         "scale": scale,
         "stops": overlay.colour_stops(),
-        "line_at": None if line is None else at(line),
+        "with_line": any(scored.frame["line"].notna().any() for scored in sets),
+        "with_said": any(scored.frame["said"].notna().any() for scored in sets),
         "outlined": any(card.mask is not None for group in groups for card in group.cards),
     }
 

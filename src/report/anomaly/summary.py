@@ -3,41 +3,37 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from src.report import wording
+from src.report.anomaly.answers import Rules
 from src.report.anomaly.evidence import ScoredSet, confusion
 from src.report.scoreboard import code_caveats, disagreement, read_graded, read_main, strip, weight_caveats
 
 
-def read_threshold(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """The threshold as metrics.json keeps it (`src.calibration.threshold`), None where there is none."""
-    found = metrics.get("threshold") or {}
-    return found if wording.is_number(found.get("value")) else None
+def headline(
+    metrics: dict[str, Any], sets: list[ScoredSet], rules: Rules, certainty: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The competition's metric: name, out-of-fold value, interval, graded value, a strip for them.
 
-
-def threshold_origin(threshold: dict[str, Any] | None) -> str:
-    """One line that says where the threshold comes from."""
-    if threshold is None:
-        return "No training image was held out to set one"
-    source = threshold.get("source")
-    if source == "oof":
-        metric = wording.metric_name(str(threshold.get("metric") or "")).split(",")[0].removesuffix(" at the threshold")
-        return f"Tuned on out-of-fold scores for {metric}" if metric else "Tuned on out-of-fold scores"
-    if source == "normal_quantile":
-        return "From normal scores only"
-    return str(source) if source else "Its source was not recorded"
-
-
-def headline(metrics: dict[str, Any], sets: list[ScoredSet], threshold: dict[str, Any] | None) -> dict[str, Any]:
-    """The competition's metric: name, out-of-fold value, bootstrap interval, graded value, a strip for them."""
+    The interval is the promise for new images where one was made of this metric, else a bootstrap of the images.
+    """
     name, value = read_main(metrics)
+    by_class = rules.class_rule is not None
     oof = next((scored for scored in sets if scored.key == "oof"), None)
-    interval = _interval(name, oof, threshold) if value is not None and oof is not None and oof.has_both else None
+    interval = None
+    promised = certainty is not None and certainty["metric"] == name
+    if value is not None and oof is not None and oof.has_both:
+        if promised:
+            interval = certainty["low"], certainty["high"]
+        else:
+            interval = _class_interval(name, oof) if by_class else _interval(name, oof, rules)
     graded = read_graded(metrics, name)
     return {
-        "name": wording.metric_name(name) if name else "Metric",
+        "name": class_name(name) if by_class else wording.metric_name(name) if name else "Metric",
         "value": value,
         "interval": interval,
+        "promised": promised and interval is not None,
         "graded": graded,
         "n": len(oof.known) if oof else 0,
         "n_normal": len(oof.normal) if oof else 0,
@@ -46,25 +42,75 @@ def headline(metrics: dict[str, Any], sets: list[ScoredSet], threshold: dict[str
     }
 
 
-def _interval(name: str, scored: ScoredSet, threshold: dict[str, Any] | None) -> tuple[float, float] | None:
+def class_name(metric: str) -> str:
+    """The name of a metric of classes: "Macro F1 over classes"."""
+    return wording.metric_name(f"class_{metric}")
+
+
+def with_classes(metrics: dict[str, Any]) -> dict[str, Any]:
+    """metrics.json for the table of metrics: what concerns the classes under names of its own.
+
+    A panel's macro_f1 tells normal from defective; the competition's, of classes, must not be taken for it.
+    """
+    if not metrics.get("class_rule"):
+        return metrics
+    name = (metrics.get("metric") or {}).get("name")
+    classes = metrics.get("classes") or {}
+
+    def panel(values: dict[str, Any] | None, figures: dict[str, Any] | None) -> dict[str, Any]:
+        others = ("macro_f1", "accuracy", "balanced_accuracy")
+        of_classes = {f"class_{key}": figures[key] for key in others if figures and key != name and key in figures}
+        return {**(values or {}), **of_classes}
+
+    return {
+        **metrics,
+        "metric": {**metrics["metric"], "name": f"class_{name}"},
+        "oof": panel(metrics.get("oof"), classes.get("oof")),
+        "graded": panel(metrics.get("graded"), classes.get("graded")),
+    }
+
+
+def _class_interval(name: str, scored: ScoredSet) -> tuple[float, float] | None:
+    """95% percentile bootstrap of the images for a metric of classes; None where no class is known."""
+    from src.metrics.registry import get_metric
+
+    rows = scored.frame[scored.frame["target"].notna() & scored.frame["said"].notna()]
+    if len(rows) < 2:
+        return None
+    codes, _ = pd.factorize(pd.concat([rows["target"], rows["said"]]))
+    truth, said = codes[: len(rows)], codes[len(rows) :]
+    metric, random = get_metric(name), np.random.default_rng(0)
+    draws = random.integers(0, len(rows), size=(300, len(rows)))
+    values = [value for draw in draws if (value := metric.value(said[draw], truth[draw])) is not None]
+    if not values:
+        return None
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _interval(name: str, scored: ScoredSet, rules: Rules) -> tuple[float, float] | None:
     from src.metrics.bootstrap import bootstrap_interval
     from src.metrics.registry import get_metric
 
     needs = get_metric(name).needs
-    if needs in ("map", "mask") or (needs == "label" and threshold is None):
+    if needs in ("map", "mask") or (needs == "label" and rules.line is None):
         return None
-    return bootstrap_interval(name, *scored.arrays(), threshold=threshold["value"] if threshold else None, n=400)
+    scores, labels = scored.arrays()
+    if needs == "label":  # of the decisions as they are, which may differ by category
+        scores = scored.called[scored.frame["label"].notna()].astype(np.float64)
+    return bootstrap_interval(name, scores, labels, threshold=0.5, n=400)
 
 
 def caveats(
     sets: list[ScoredSet],
-    threshold: dict[str, Any] | None,
+    rules: Rules,
     top: dict[str, Any],
     record: dict[str, Any],
     broken: list[dict[str, Any]],
 ) -> list[str]:
     """What a reader must know before trusting the numbers, the gravest first."""
     found: list[str] = []
+    threshold = None if rules.class_rule is not None else rules.threshold
     by_key = {scored.key: scored for scored in sets}
     oof, test = by_key.get("oof"), by_key.get("test")
     for scored in sets:
@@ -79,7 +125,7 @@ def caveats(
         found.append("There are no out-of-fold predictions: nothing says how the model does on images it never saw.")
     elif len(oof.normal) and not len(oof.defective):
         if threshold is not None:
-            above = confusion(oof, threshold["value"])["false_alarms"]
+            above = confusion(oof)["false_alarms"]
             found.append(
                 f"The out-of-fold images hold no labelled defect, so the threshold comes from normal scores "
                 f"only: {wording.percent(above, len(oof.normal))} of them ({above:,} of "
@@ -99,7 +145,7 @@ def caveats(
         found.append("The out-of-fold AUROC is below 0.5: defects rank below normal images more often than not.")
     found += disagreement(top["interval"], top["graded"])
     if test is not None and threshold is not None and len(test.frame) > 1:
-        flagged = int((test.frame["score"] >= threshold["value"]).sum())
+        flagged = int(test.called.sum())
         share = flagged / len(test.frame)
         if share in (0.0, 1.0) or (share > 0.9 and oof is not None and not test.has_both):
             found.append(
@@ -123,14 +169,14 @@ def _bound(threshold: dict[str, Any]) -> str:
     return f"So few cannot vouch for less than {100 * bound:.2g}% false alarms among new normal images. "
 
 
-def confusion_views(sets: list[ScoredSet], threshold: float) -> list[dict[str, Any]]:
+def confusion_views(sets: list[ScoredSet]) -> list[dict[str, Any]]:
     """Per set with known labels: the four counts, rates as text, and whether each class is there."""
     views = []
     for scored in sets:
         n_normal, n_defective = len(scored.normal), len(scored.defective)
         if not n_normal and not n_defective:
             continue
-        counts = confusion(scored, threshold)
+        counts = confusion(scored)
         flagged = counts["hits"] + counts["false_alarms"]
         views.append(
             {
@@ -148,8 +194,7 @@ def confusion_views(sets: list[ScoredSet], threshold: float) -> list[dict[str, A
     return views
 
 
-def score_range(sets: list[ScoredSet], threshold: float | None) -> tuple[float, float]:
+def score_range(sets: list[ScoredSet]) -> tuple[float, float]:
     """Lowest and highest value on the common score axis of the gallery's strips."""
-    values = np.concatenate([scored.frame["score"] for scored in sets])
-    low, high = float(values.min()), float(values.max())
-    return (low, high) if threshold is None else (min(low, threshold), max(high, threshold))
+    values = np.concatenate([scored.frame[column].dropna() for scored in sets for column in ("score", "line")])
+    return float(values.min()), float(values.max())

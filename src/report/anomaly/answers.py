@@ -1,0 +1,95 @@
+"""How a run answers each image, read from metrics.json: the score where "defective" begins, and the class it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.calibration.class_rule import ClassRule
+from src.report import wording
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides. Records of older runs lack most of it, and each part may be missing.
+
+    threshold: as `src.calibration.threshold` writes it. own: thresholds of categories that have one of their own.
+    class_rule: where the submission names classes.
+    """
+
+    threshold: dict[str, Any] | None = None
+    own: dict[str, float] = field(default_factory=dict)
+    class_rule: ClassRule | None = None
+
+    @property
+    def line(self) -> float | None:
+        """The score from which images count as defective, where one serves all images; None: no score decides."""
+        if self.class_rule is not None:
+            return self.class_rule.threshold
+        return self.threshold["value"] if self.threshold else None
+
+    @property
+    def decides(self) -> bool:
+        """Whether images are called anything at all."""
+        return self.line is not None or self.class_rule is not None
+
+    def lines(self, categories: Sequence[str | None]) -> np.ndarray:
+        """(N,) the score from which each image counts as defective; NaN where no score decides."""
+        line = np.nan if self.line is None else self.line
+        own = {} if self.class_rule is not None else self.own
+        return np.array([own.get(category, line) for category in categories], dtype=np.float64)
+
+
+def read_rules(metrics: dict[str, Any]) -> Rules:
+    """What metrics.json records."""
+    threshold = metrics.get("threshold") or {}
+    own = (metrics.get("category_thresholds") or {}).get("own") or {}
+    rule = metrics.get("class_rule")
+    return Rules(
+        threshold if wording.is_number(threshold.get("value")) else None,
+        {name: each["value"] for name, each in own.items()},
+        ClassRule.from_dict(rule) if rule else None,
+    )
+
+
+def answer(predicted: pd.DataFrame, categories: Sequence[str | None], manifest: pd.DataFrame, rules: Rules) -> dict:
+    """Columns for the rows of a prediction table.
+
+    line: (N,) float64, as of `Rules.lines`. said: the class that a classifier says, sure: its probability; None
+    without probabilities. called: 1 defective, 0 normal, <NA> where nothing decides.
+    """
+    lines, scores = rules.lines(categories), predicted["score"].to_numpy(np.float64)
+    said, sure, sound = _classes(predicted, manifest, rules)
+    if rules.class_rule is not None and sound is not None:
+        called = pd.array([pd.NA if each is None else int(not each) for each in sound], dtype="Int64")
+    else:
+        called = pd.array(
+            [pd.NA if np.isnan(line) else int(score >= line) for score, line in zip(scores, lines, strict=True)],
+            dtype="Int64",
+        )
+    return {"line": lines, "said": said, "sure": sure, "called": called}
+
+
+def _classes(predicted: pd.DataFrame, manifest: pd.DataFrame, rules: Rules) -> tuple[list, list, list | None]:
+    """What is said of each row, how sure, and whether that class means "nothing wrong"; None where unknown."""
+    from src.flows.anomaly_decision import Classes, Decision
+    from src.flows.anomaly_tables import chosen_classes
+
+    n = len(predicted)
+    classes = Classes.of(predicted)
+    rows = [] if classes is None or "probs" not in predicted else np.flatnonzero(predicted["probs"].notna())
+    if not len(rows):
+        return [None] * n, [None] * n, None
+    known = predicted.iloc[rows].reset_index(drop=True)
+    tested = manifest.loc[manifest["split"] == "test", "category"] if "category" in manifest else pd.Series([None])
+    limits = manifest if tested.notna().all() else None  # as the submission does: see `AnomalyFlow.measure`
+    chosen = chosen_classes(known, Decision(class_rule=rules.class_rule), classes, limits)
+    said: list[str | None] = [None] * n
+    sure: list[float | None] = [None] * n
+    sound: list[bool | None] = [None] * n
+    for row, code, probs in zip(rows, chosen, known["probs"], strict=True):
+        said[row], sure[row] = classes.names[code], float(probs[code])
+        sound[row] = classes.names[code] in classes.normal
+    return said, sure, sound

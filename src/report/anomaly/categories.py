@@ -1,0 +1,123 @@
+"""The table of categories: how each does out of fold and graded, its scores, and its threshold."""
+
+from typing import Any
+
+import numpy as np
+
+from src.report import wording
+from src.report.anomaly.answers import Rules
+from src.report.anomaly.evidence import ScoredSet
+
+WIDTH, HEIGHT = 200, 26  # pixels of the scores' strip in a row
+MOST_TICKS = 80  # of one kind in a strip
+
+
+def category_view(
+    metrics: dict[str, Any], sets: list[ScoredSet], rules: Rules, *, test_known: bool
+) -> dict[str, Any] | None:
+    """The table for the template, hardest category first; None where a run has no categories.
+
+    Args:
+        test_known: whether the categories of the test images are known, so that decisions may use them.
+    """
+    found = metrics.get("categories") or {}
+    tables = {key: {row["category"]: row for row in found.get(key) or []} for key in ("oof", "graded")}
+    names = sorted({name for table in tables.values() for name in table})
+    if not names:
+        return None
+    first = "oof" if tables["oof"] else "graded"
+
+    def ease(name: str) -> tuple[float, float, str]:
+        row = tables[first].get(name) or tables["graded"].get(name) or {}
+        return tuple(row[key] if wording.is_number(row.get(key)) else 2.0 for key in ("auroc", "f1")) + (name,)
+
+    strips = _strips(next((s for s in sets if s.key == ("oof" if first == "oof" else "test")), None), names)
+    rows = [
+        {
+            "name": name,
+            "own": name in rules.own,
+            "strip": strips.get(name),
+            **{key: _cells(tables[key].get(name)) for key in tables},
+        }
+        for name in sorted(names, key=ease)
+    ]
+    return {
+        "rows": rows,
+        "with_oof": bool(tables["oof"]),
+        "with_graded": bool(tables["graded"]),
+        "with_strips": bool(strips),
+        "with_threshold": any(wording.is_number(row.get("threshold")) for row in tables[first].values()),
+        "note": _note(metrics, rules, test_known),
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
+
+
+def _cells(row: dict[str, Any] | None) -> dict[str, str] | None:
+    """A category's figures as text."""
+    if row is None:
+        return None
+    n = int(row.get("n_normal") or 0) + int(row.get("n_anomalous") or 0)
+    return {
+        "n_normal": wording.metric_value(row.get("n_normal")),
+        "n_defective": wording.metric_value(row.get("n_anomalous")),
+        "auroc": wording.metric_value(row.get("auroc"), n),
+        "f1": wording.metric_value(row.get("f1"), n),
+        "threshold": wording.score(row.get("threshold")),
+    }
+
+
+def _note(metrics: dict[str, Any], rules: Rules, test_known: bool) -> str:
+    """Whether decisions make use of the categories, and why not."""
+    said = []
+    if not test_known:
+        return (
+            "The categories of the test images are not known beforehand, so that nothing may be decided by them: one "
+            "threshold and one scale serve all."
+        )
+    if rules.class_rule is None:
+        said.append(
+            "Categories have their own thresholds: cross-validation found them better than one for all."
+            if rules.own
+            else "One threshold serves all categories: own ones were not clearly better, or not allowed."
+        )
+    said.append(
+        "Scores were first put on one scale by each category's normal images, which cross-validation found better."
+        if metrics.get("category_scale")
+        else "Scores are compared as they are: a scale for each category was not clearly better, or not allowed."
+    )
+    return " ".join(said)
+
+
+def _strips(scored: ScoredSet | None, names: list[str]) -> dict[str, dict[str, Any]]:
+    """For each category two rows of ticks, normal above defective, and its threshold, on one axis for all."""
+    if scored is None:
+        return {}
+    frame = scored.known
+    frame = frame[frame["category"].isin(names)]
+    lines = frame["line"].dropna()
+    if frame.empty or not np.ptp(np.append(frame["score"], lines)):
+        return {}
+    low, high = (float(end(np.append(frame["score"], lines))) for end in (np.min, np.max))
+    # A single far outlier must not press all others together.
+    near = np.quantile(frame["score"], [0.01, 0.99])
+    low, high = max(low, near[0] - np.ptp(near) / 2), min(high, near[1] + np.ptp(near) / 2)
+    if len(lines):
+        low, high = min(low, float(lines.min())), max(high, float(lines.max()))
+    if not high > low:
+        return {}
+
+    def x(values: Any) -> np.ndarray:
+        return 2 + np.clip((np.asarray(values, dtype=np.float64) - low) / (high - low), 0, 1) * (WIDTH - 4)
+
+    strips = {}
+    for name, group in frame.groupby("category"):
+        ticks = {}
+        for colour, label, top in (("normal", 0, 2), ("defect", 1, HEIGHT / 2 + 1)):
+            values = np.sort(group.loc[(group["label"] == label).fillna(False), "score"].to_numpy())
+            if len(values) > MOST_TICKS:
+                values = np.quantile(values, np.linspace(0, 1, MOST_TICKS))
+            ticks[colour] = "".join(f"M{at:.1f} {top:g}v{HEIGHT / 2 - 3:g}" for at in x(values))
+        own = group["line"].dropna()
+        strips[str(name)] = {**ticks, "line": round(float(x(own.iloc[:1])[0]), 1) if len(own) else None}
+    return strips
