@@ -71,6 +71,47 @@ def make_competition(root: Path, *, normal: int = 14, labelled: int = 4, test: i
     return root
 
 
+def make_class_competition(root: Path, *, good: int = 8, bad: int = 4, test: int = 3) -> Path:
+    """Two categories (stripes across, stripes down), good or with a spot; the answer is a text such as 타일-good.
+
+    Category and state stand in the label alone. test: images of each class.
+    """
+    rows: dict[str, list[dict[str, str]]] = {"train": [], "test": [], "solution": []}
+    number = 0
+    for split in ("train", "test"):
+        for category, across in (("타일", True), ("wood", False)):
+            for state in ("good", "spot"):
+                count = test if split == "test" else (good if state == "good" else bad)
+                for _ in range(count):
+                    name = f"{split[:2]}{number:03d}"
+                    pixels, mask = picture(number, defect=state == "spot")
+                    number += 1
+                    write_image(root / f"images/{name}.png", pixels.transpose(1, 0, 2).copy() if across else pixels)
+                    mask_file = f"masks/{name}.png" if state == "spot" else ""
+                    if mask_file:
+                        write_image(root / mask_file, mask.T.copy() if across else mask)
+                    truth = {"label": f"{category}-{state}", "category": category, "mask": mask_file}
+                    row = {"id": name, "file": f"images/{name}.png"}
+                    rows[split].append({**row, **truth} if split == "train" else {**row, "category": category})
+                    if split == "test":
+                        rows["solution"].append({"id": name, **truth})
+    for name, table in rows.items():
+        pd.DataFrame(table).to_csv(root / f"{name}.csv", index=False)
+    pd.DataFrame({"id": [row["id"] for row in rows["test"]], "label": "x"}).to_csv(
+        root / "sample_submission.csv", index=False
+    )
+    return root
+
+
+def on_classes(root: Path, outputs: Path) -> list[str]:
+    """Overrides that run `make_class_competition` with the class sample's spec; categories from the labels alone."""
+    return [
+        "task=anomaly", "competition=sample_defect_classes", f"competition.root='{root}'", "competition.bundled=false",
+        "competition.data.group=null",
+        f"outputs='{outputs}'", "logger=csv", "data.num_workers=0", "trainer.progress=false", "seed=0",
+    ]  # fmt: skip
+
+
 def on_competition(root: Path, outputs: Path) -> list[str]:
     """Overrides that run the tiny competition with the sample's spec, on our own root and not as a bundled one."""
     return [

@@ -1,7 +1,5 @@
 """What out-of-fold rows decide about a run or a blend of detectors, and the values of a submission that follow."""
 
-from __future__ import annotations  # TEMPORARY
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,12 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-try:  # TEMPORARY
-    from src.calibration.categories import CategoryThresholds, tune_by_category
-    from src.calibration.certainty import Certainty, promised_interval
-except ModuleNotFoundError:
-    CategoryThresholds = Certainty = None
-    tune_by_category = promised_interval = lambda *a, **k: None
+from src.calibration.categories import CategoryThresholds, tune_by_category
+from src.calibration.certainty import Certainty, promised_interval
 from src.calibration.class_rule import ClassRule, tune_class_rule
 from src.calibration.pixels import PixelThreshold
 from src.calibration.threshold import Threshold, tune_on_oof

@@ -1,0 +1,190 @@
+"""Classes, categories, few shots, decisions and masks from one command to a validated submission, on tiny data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.errors import ProjectError
+from tests.compose import TINY_MODEL, compose, make_class_competition, make_competition, on_classes, on_competition
+
+TINY_METRIC = ("model=metric", "model.backbone=resnet10t", "model.layers=[layer1]", "model.weights=random",
+               "model.image_size=64")  # fmt: skip
+TINY_CLASSIFIER = ("model=classifier", "model.backbone=resnet10t", "model.weights=random", "model.image_size=64",
+                   "model.backbone_lr=1.0", "model.lr=0.003", "trainer.max_epochs=6", "data.batch_size=8")  # fmt: skip
+CATEGORY = "competition.data.category=category"
+
+
+def run_train(*overrides: str):
+    from src.training import train
+
+    return train(compose("train", *overrides))
+
+
+def metrics_of(result) -> dict:
+    return json.loads((result.run.path / "metrics.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    return make_competition(tmp_path_factory.mktemp("data"), normal=16, labelled=8)
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory) -> Path:
+    return make_class_competition(tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def told_classes(classes, outputs):
+    return run_train(*on_classes(classes, outputs), *TINY_METRIC, "run=metric", "data.holdout=0.4")
+
+
+@pytest.fixture(scope="module")
+def classifier(classes, outputs):
+    return run_train(*on_classes(classes, outputs), *TINY_CLASSIFIER, "run=net", "data.holdout=0.4", "report=false")
+
+
+def test_a_submission_of_classes(told_classes, classes) -> None:
+    table = pd.read_csv(told_classes.submission, dtype=str)
+    truth = pd.read_csv(classes / "solution.csv", dtype=str).set_index("id")["label"]
+    assert set(table["label"]) <= set(truth) and len(table) == 12
+    assert (truth[table["id"]].to_numpy() == table["label"].to_numpy()).mean() >= 0.75
+    metrics = metrics_of(told_classes)
+    assert metrics["metric"]["name"] == "macro_f1" and metrics["class_rule"]["metric"] == "macro_f1"
+    assert metrics["classes"]["normal"] == ["wood-good", "타일-good"]
+    assert np.sum(metrics["classes"]["graded"]["confusion"]) == 12
+    assert metrics["graded"]["metric"] == metrics["classes"]["graded"]["macro_f1"] > 0.7
+    oof = pd.read_parquet(told_classes.run.predictions / "oof.parquet")
+    assert np.allclose(np.array(oof["probs"].tolist()).sum(axis=1), 1)
+    assert (told_classes.run.path / "report.html").is_file()
+
+
+def test_a_classifier_learns_classes_and_comes_back(classifier, classes, tmp_path) -> None:
+    from src.inference import infer
+
+    metrics = metrics_of(classifier)
+    assert metrics["graded"]["metric"] > 0.4  # four classes: 0.1 by chance
+    out = infer(compose("infer", f"run={classifier.run.path}", f"images={classes / 'test.csv'}", f"out={tmp_path}"))
+    again = pd.read_csv(out / "predictions.csv", dtype={"id": str}).set_index("id")
+    first = pd.read_parquet(classifier.run.predictions / "test.parquet").set_index("id")
+    assert np.allclose(again["score"], first["score"][again.index], atol=1e-4)
+    submitted = pd.read_csv(classifier.submission, dtype=str).set_index("id")["label"]
+    assert (again["class"] == submitted[again.index]).all()
+
+
+def test_runs_of_classes_blend_with_a_detector(classifier, told_classes, classes, outputs, capsys) -> None:
+    from src.submission.build import make
+
+    detector = run_train(
+        *on_classes(classes, outputs), *TINY_MODEL, "run=detector", "data.holdout=0.4", "submission=false",
+        "report=false",
+    )  # fmt: skip
+    capsys.readouterr()
+    runs = ",".join(str(result.run.path) for result in (told_classes, classifier, detector))
+    made = make(compose("submit", f"runs=[{runs}]", f"outputs={outputs}", "out=" + str(outputs / "blend.csv")))
+    said = capsys.readouterr().out
+    assert said.count("worth") == 4 and "alone undefined" in said  # a detector alone tells no class
+    table = pd.read_csv(made["path"], dtype=str)
+    truth = pd.read_csv(classes / "solution.csv", dtype=str).set_index("id")["label"]
+    assert (truth[table["id"]].to_numpy() == table["label"].to_numpy()).mean() >= 0.7
+    assert 0 <= made["oof"] <= 1 and 0 <= made["graded"] <= 1
+
+
+def test_a_detector_alone_is_refused_for_a_submission_of_classes(classes, tmp_path) -> None:
+    with pytest.raises(ProjectError, match="tells normal from anomalous alone.*submission=false"):
+        run_train(*on_classes(classes, tmp_path), *TINY_MODEL, "run=x")
+    with pytest.raises(ProjectError, match="tells normal from anomalous alone"):
+        run_train(*on_classes(classes, tmp_path), *TINY_METRIC, "model.classes=binary", "run=x")
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_one_model_a_category_and_scales_of_their_own(classes, tmp_path) -> None:
+    common = [*on_classes(classes, tmp_path), *TINY_MODEL, "report=false", CATEGORY, "data.holdout=0.4",
+              "competition.metric=auroc", "competition.submission.format=score",
+              "competition.sample_submission=null"]  # fmt: skip
+    result = run_train(*common, "run=each", "per_category=true")
+    metrics = metrics_of(result)
+    assert [row["category"] for row in metrics["categories"]["graded"]] == ["wood", "타일"]
+    assert all(row["auroc"] == 1.0 for row in metrics["categories"]["graded"])
+    assert metrics["graded"]["metric"] > 0.9
+    with pytest.raises(ProjectError, match="per_category=true needs the category of each training image"):
+        run_train(*common, "run=x", "per_category=true", "competition.data.category=null",
+                  "competition.data.target_pattern=null", "competition.data.normal=[타일-good,wood-good]")  # fmt: skip
+
+
+def test_few_shots_are_what_is_trained_on(tiny, tmp_path) -> None:
+    result = run_train(
+        *on_competition(tiny, tmp_path), *TINY_METRIC, "model.classes=binary", "run=shots", "data.shots=2",
+        "data.shots_normal=all", "data.holdout=0.4", "report=false",
+    )  # fmt: skip
+    import torch
+
+    state = torch.load(result.run.fold(0) / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    codes = next(value for name, value in state.items() if name.endswith("codes"))
+    folds = pd.read_csv(result.run.path / "folds.csv", dtype={"id": str})
+    trained = folds[folds["fold"] != 0]
+    assert (codes == 1).sum() == 2 and (codes == 0).sum() == trained["id"].astype(int).lt(16).sum()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["data.shots=0"], "data.shots=0"),
+        (["calibration.by_category=always"], "calibration.by_category"),
+        (["calibration.map_rule={sigm: 2}"], "Did you mean 'sigma'"),
+        (["calibration.min_area=-1"], "calibration.min_area"),
+        (["tta.rot90=true", "model.image_size=[64,96]"], "tta.rot90"),
+        (["per_category=true"], "per_category=true needs the category"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(tiny, tmp_path, override: list[str], message: str) -> None:
+    with pytest.raises(ProjectError, match=message):
+        run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, "run=x", *override)
+
+
+def test_views_and_a_fixed_map_rule_reach_training_and_inference(tiny, tmp_path) -> None:
+    from src.inference import infer
+
+    plain = run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, "run=plain", "calibration.map_rule=null",
+                      "report=false")  # fmt: skip
+    ruled = run_train(
+        *on_competition(tiny, tmp_path), *TINY_MODEL, "run=ruled", "tta.flip=true", "report=false",
+        "calibration.map_rule={sigma: 2, score: top, share: 0.01}",
+    )  # fmt: skip
+    metrics = metrics_of(ruled)
+    assert metrics["map_rule"]["sigma"] == 2 and metrics_of(plain)["map_rule"] is None
+    first = pd.read_parquet(ruled.run.predictions / "test.parquet").set_index("id")
+    raw = pd.read_parquet(ruled.run.fold(0) / "test.parquet").set_index("id")
+    assert not np.allclose(first["score"], raw["score"][first.index]) and (first["map"] != raw["map"]).all()
+    out = infer(compose("infer", f"run={ruled.run.path}", f"out={tmp_path / 'again'}"))
+    again = pd.read_csv(out / "predictions.csv", dtype={"id": str}).set_index("id")
+    assert np.allclose(again["score"], first["score"][again.index], rtol=1e-3)
+    assert {"anomalous", "normal"} == set(again["verdict"])
+
+
+def test_masks_are_submitted_and_graded(tiny, tmp_path) -> None:
+    spec = ["competition.metric=seg_f1", "competition.submission.format=rle", "competition.sample_submission=null",
+            "competition.submission.columns={id: id, value: rle}"]  # fmt: skip
+    result = run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, *spec, "run=masks", "report=false")
+    metrics = metrics_of(result)
+    assert metrics["pixel_threshold"]["source"] == "oof"
+    assert metrics["graded"]["metric"] > 0.3 and metrics["metric"]["value"] > 0.3
+    table = pd.read_csv(result.submission, dtype=str, keep_default_na=False)
+    assert table["rle"].str.fullmatch(r"(\d+ \d+( \d+ \d+)*)?").all() and (table["rle"] != "").sum() >= 3
+
+
+def test_thresholds_say_how_sure_they_are(tiny, tmp_path, capsys) -> None:
+    label = ["competition.metric=f1", "competition.submission.format=label", "competition.sample_submission=null",
+             "competition.submission.labels={normal: normal, anomalous: defect}"]  # fmt: skip
+    result = run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, *label, "run=sure", "report=false")
+    sure = metrics_of(result)["certainty"]
+    assert sure["metric"] == "f1" and 0 <= sure["low"] <= sure["high"] <= 1
+    assert "expected  f1" in capsys.readouterr().out
