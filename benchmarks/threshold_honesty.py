@@ -1,4 +1,4 @@
-"""Is the promised interval kept? The metric at a tuned threshold, on data that no tuning saw, against what was promised.
+"""Is the promised interval kept? The metric at a tuned threshold, on data that no tuning saw, against the promise.
 
     python benchmarks/threshold_honesty.py                                    simulated scores and the bundled sample
     python benchmarks/threshold_honesty.py --root ../shared/data/magnetic_tile \
@@ -19,19 +19,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from src.calibration.certainty import promised_interval
 from src.calibration.threshold import tune_threshold
 from src.metrics.bootstrap import bootstrap_interval
 from src.metrics.registry import get_metric
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 Rows = tuple[np.ndarray, np.ndarray]  # scores, 0/1 labels
 
 # normal and anomalous rows of a half, and how many standard deviations lie between the classes
@@ -103,7 +101,8 @@ def real_scores(name: str, competition: list[str], options: list[str], cache: Pa
         cache.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "train.py", "task=anomaly", "logger=csv", "report=false", "data.num_workers=0"]
         command += [f"run={name}", f"outputs={cache / 'runs'}", *competition, *options]
-        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=sys.stderr)
+        one_core = {"OMP_NUM_THREADS": "1", **os.environ}
+        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=sys.stderr, env=one_core)
         _join(cache / "runs" / "anomaly" / name, competition).to_csv(table, index=False)
     rows = pd.read_csv(table, float_precision="round_trip")
     return rows["score"].to_numpy(), rows["label"].to_numpy()
@@ -157,11 +156,9 @@ def main() -> None:
 
     def show(source: str, pairs: Callable[[], Iterator[tuple[Rows, Rows]]], resamples: int) -> None:
         found = measure(pairs(), options.metric, resamples)
-        print(
-            f"| {source} | {found['repeats']} | {found['kept']:.1%} | {found['width']:.3f} | {found['naive kept']:.1%} | "
-            f"{found['naive width']:.3f} | {found['tuned on']:.3f} | {found['promised']:.3f} | {found['measured']:.3f} |",
-            flush=True,
-        )
+        shares = [f"{found[key]:.1%} | {found[key.replace('kept', 'width')]:.3f}" for key in ("kept", "naive kept")]
+        means = [f"{found[key]:.3f}" for key in ("tuned on", "promised", "measured")]
+        print("|", " | ".join([source, str(found["repeats"]), *shares, *means]), "|", flush=True)
 
     print(f"{options.metric}; level 0.95\n")
     print("| scores (normal + anomalous to tune on) | splits | kept | width | naive kept | naive width "
