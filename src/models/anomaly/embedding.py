@@ -1,4 +1,4 @@
-"""One vector an image: a backbone's layers, pooled, side by side, projected if asked; and the layers at each place."""
+"""One vector an image: a backbone's layers, pooled, side by side, projected if asked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import ProjectError, nearest
-from src.models.anomaly.maps import join_layers
 
 POOLINGS = ("average", "deviation", "gem", "top")
 PROJECTIONS = ("none", "linear", "mlp")
@@ -74,15 +73,6 @@ class Embedding(nn.Module):
         if how == "gem":
             return values.clamp(min=_GEM_FLOOR).pow(self.gem_power).mean(2).pow(1 / self.gem_power)
         return values.topk(max(1, round(self.top_share * values.shape[2])), dim=2).values.mean(2)
-
-    @staticmethod
-    def locate(maps: Sequence[Tensor]) -> Tensor:
-        """Maps of the layers → B×ΣC×h×w on the first layer's grid; each layer's vectors have unit length.
-
-        Not projected: a projection is learned on pooled values, which no single place shows.
-        """
-        averaged = [F.normalize(F.avg_pool2d(layer.float(), 3, 1, 1), dim=1) for layer in maps]
-        return join_layers(averaged, mode="bilinear", pool=False)
 
 
 class _Head(nn.Module):

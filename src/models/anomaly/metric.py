@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import ProjectError, nearest
 from src.models.anomaly.coreset import Progress
 from src.models.anomaly.embedding import Embedding
 from src.models.anomaly.embedding_memory import EmbeddingMemory
-from src.models.anomaly.maps import GaussianBlur
-from src.models.anomaly.neighbors import NeighborIndex
+from src.models.anomaly.location_memory import LocationMemory
 from src.models.anomaly.output import AnomalyOutput
-from src.models.anomaly.patches import PatchStore
 from src.models.anomaly.whitening import Whitening
 from src.models.features import FeatureExtractor
 
@@ -38,8 +35,8 @@ class MetricDetector(nn.Module):
     from -2 to 2, which also sees how known defects look. whiten and center: see `Whitening`; of the normal classes.
     pooling, gem_power and top_share: see `Embedding`.
 
-    map: answer maps, too: the cosine distance, from 0 to 2, of each location of the layers (whitened as the
-    embeddings) to the nearest of `map_locations` normal ones drawn at random, smoothed over `blur_sigma` pixels.
+    map: answer maps, too: the cosine distance, from 0 to 2, of each location to the nearest of `map_locations` normal
+    ones, smoothed over `blur_sigma` pixels (see `LocationMemory`).
     """
 
     kind: ClassVar[str] = "memory"
@@ -55,24 +52,24 @@ class MetricDetector(nn.Module):
         class_names: Sequence[str] = (),
         normal_classes: Sequence[str] = (),
         method: str = "knn",
-        neighbors: int = 3,
+        neighbors: int = 1,
         prototypes: int = 1,
-        pooling: str | Sequence[str] = ("average", "top"),
+        pooling: str | Sequence[str] = ("average", "deviation", "top"),
         gem_power: float = 3.0,
-        top_share: float = 0.02,
+        top_share: float = 0.005,
         whiten: bool = True,
         center: bool = False,
         contrast: bool = False,
         temperature: float = 0.1,
         map: bool = True,
-        map_locations: int = 10_000,
+        map_locations: int = 2000,
         blur_sigma: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if method in ("arcface", "supcon"):
             raise ProjectError(f"model.method={method} trains an embedding: choose model={method}.")
-        _one_of("method", method, COMPARISONS)
+        one_of("method", method, COMPARISONS)
         self._set_classes(class_names, normal_classes, contrast=contrast)
         self.features = FeatureExtractor(backbone=backbone, layers=layers, backbone_args=backbone_args, weights=weights)
         self.embedding = Embedding(
@@ -81,7 +78,7 @@ class MetricDetector(nn.Module):
         self._set_memory(
             method, neighbors=neighbors, prototypes=prototypes, whiten=whiten, center=center, temperature=temperature
         )
-        self._set_map(map, locations=map_locations, blur_sigma=blur_sigma, whiten=whiten, center=center, seed=seed)
+        self._set_map(map, locations=map_locations, blur_sigma=blur_sigma, seed=seed)
 
     # -- construction -----------------------------------------------------------------------------------------------
     def _set_classes(self, names: Sequence[str], normal: Sequence[str], *, contrast: bool) -> None:
@@ -122,17 +119,10 @@ class MetricDetector(nn.Module):
         )
         self._collected: list[tuple[Tensor, Tensor]] = []
 
-    def _set_map(
-        self, wanted: bool, *, locations: int, blur_sigma: float, whiten: bool, center: bool, seed: int
-    ) -> None:
-        if locations < 2:
-            raise ProjectError(f"model.map_locations={locations} must be at least 2.")
-        self.seed, self.map_locations = seed, locations
-        self.blur = GaussianBlur(blur_sigma)
-        self.locations = EmbeddingMemory(classes=1, neighbors=1, width=sum(self.features.channels)) if wanted else None
-        self.location_whitening = Whitening(whiten=whiten, center=center) if wanted else None
-        self._store: PatchStore | None = None
-        self._index: tuple[Tensor, NeighborIndex] | None = None  # of which bank
+    def _set_map(self, wanted: bool, *, locations: int, blur_sigma: float, seed: int) -> None:
+        self.seed = seed
+        memory = LocationMemory(channels=self.features.channels, size=locations, blur_sigma=blur_sigma, seed=seed)
+        self.locations = memory if wanted else None
 
     # -- fitting ----------------------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -150,24 +140,16 @@ class MetricDetector(nn.Module):
         self._collected.append((self.embedding(maps)[known], classes[known]))
         if self.locations is not None:
             normal = known & self.normal[classes.clamp(min=0)]
-            places = self.embedding.locate(maps)[normal]
-            if self._store is None:
-                self._store = PatchStore(
-                    places.shape[1],
-                    limit=self.map_locations,
-                    dtype=torch.float32,
-                    device=places.device,
-                    seed=self.seed,
-                )
-            self._store.add(places.permute(0, 2, 3, 1).reshape(-1, places.shape[1]))
+            self.locations.collect([layer[normal] for layer in maps])
 
     @torch.no_grad()
     def finish(self, progress: Progress | None = None) -> None:
-        """Fill the memory from what was collected since the last `finish`; progress(done, total) counts two steps."""
-        points = torch.cat([points for points, _ in self._collected]) if self._collected else torch.empty(0)
-        codes = torch.cat([codes for _, codes in self._collected]) if self._collected else torch.empty(0).long()
+        """Fill the memory from what was collected since the last `finish`; progress(done, total) counts locations."""
+        if not self._collected:
+            self._collected = [(torch.empty(0, self.embedding.size), torch.empty(0, dtype=torch.int64))]
+        points, codes = (torch.cat(parts) for parts in zip(*self._collected, strict=True))
         self._collected = []
-        normal = self.normal[codes.to(self.normal.device)].to(codes.device)
+        normal = self.normal.to(codes.device)[codes]
         if not bool(normal.any()):
             raise ProjectError(
                 f"{type(self).__name__} has collected no normal image: its score is the distance to them. "
@@ -175,15 +157,8 @@ class MetricDetector(nn.Module):
             )
         self.whitening.fit(points[normal], codes[normal])
         self.memory.fill(self.whitening(points), codes, prototypes=self.prototypes, seed=self.seed)
-        if progress:
-            progress(1, 2)
-        if self.locations is not None and self._store is not None:
-            places, self._store = self._store.take(), None
-            self.location_whitening.fit(places)
-            places = self.location_whitening(places)
-            self.locations.fill(places, torch.zeros(len(places), dtype=torch.int64, device=places.device))
-        if progress:
-            progress(2, 2)
+        if self.locations is not None:
+            self.locations.finish(progress)
 
     # -- answers ----------------------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -199,20 +174,11 @@ class MetricDetector(nn.Module):
         if self.contrast:
             score = score - (1 - similarity[:, ~self.normal].amax(1))
         probs = (similarity / self.temperature).softmax(1) if self.supervised else None
-        return AnomalyOutput(score, self._map(maps, images), probs)
-
-    def _map(self, maps: Sequence[Tensor], images: Tensor) -> Tensor | None:
-        if self.locations is None:
-            return None
-        if self._index is None or self._index[0] is not self.locations.bank:
-            self._index = (self.locations.bank, NeighborIndex(self.locations.bank))
-        places = self.embedding.locate(maps)
-        queries = self.location_whitening(places.permute(0, 2, 3, 1).reshape(-1, places.shape[1]))
-        distances = self._index[1].distances(queries).square() / 2  # of unit vectors: 1 - cosine
-        distances = distances.view(len(images), 1, *places.shape[-2:])
-        return self.blur(F.interpolate(distances, size=images.shape[-2:], mode="bilinear", align_corners=False))
+        plane = None if self.locations is None else self.locations(maps, images.shape[-2:])
+        return AnomalyOutput(score, plane, probs)
 
 
-def _one_of(option: str, value: str, known: Sequence[str]) -> None:
+def one_of(option: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a value of model.<option> that is not known."""
     if value not in known:
         raise ProjectError(f"model.{option}={value!r} is not one of {', '.join(known)}.{nearest(value, known)}")

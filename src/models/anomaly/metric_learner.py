@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.errors import ProjectError, nearest
+from src.errors import ProjectError
 from src.models.anomaly.coreset import Progress
 from src.models.anomaly.embedding import Embedding
-from src.models.anomaly.metric import COMPARISONS, MetricDetector
+from src.models.anomaly.metric import COMPARISONS, MetricDetector, one_of
 from src.models.features import FeatureExtractor
 from src.models.parameter_groups import grouped
 
@@ -35,7 +35,7 @@ class MetricLearner(MetricDetector):
     kind: ClassVar[str] = "gradient"
     memorizes: ClassVar[bool] = True
     supervised: bool = True
-    fitted: ClassVar[tuple[str, ...]] = ("memory", "locations", "whitening", "location_whitening")  # of any size
+    fitted: ClassVar[tuple[str, ...]] = ("memory", "locations", "whitening")  # of any size
 
     def __init__(
         self,
@@ -52,26 +52,25 @@ class MetricLearner(MetricDetector):
         temperature: float = 0.1,
         train_backbone: bool = True,
         backbone_lr: float = 0.1,
-        pooling: str | Sequence[str] = ("average", "top"),
+        pooling: str | Sequence[str] = ("average", "deviation", "top"),
         gem_power: float = 3.0,
-        top_share: float = 0.02,
+        top_share: float = 0.005,
         projection: str = "linear",
         embedding_size: int = 128,
         compare: str = "prototype",
-        neighbors: int = 3,
+        neighbors: int = 1,
         prototypes: int = 1,
-        whiten: bool = False,
+        whiten: bool = True,
         center: bool = False,
         contrast: bool = False,
         map: bool = True,
-        map_locations: int = 10_000,
+        map_locations: int = 2000,
         blur_sigma: float = 4.0,
         seed: int = 0,
     ) -> None:
         nn.Module.__init__(self)
-        for option, value, known in (("method", method, METHODS), ("compare", compare, COMPARISONS)):
-            if value not in known:
-                raise ProjectError(f"model.{option}={value!r} is not one of {', '.join(known)}.{nearest(value, known)}")
+        one_of("method", method, METHODS)
+        one_of("compare", compare, COMPARISONS)
         if len(class_names) < 2:
             raise ProjectError(
                 f"model.method={method} learns to tell classes apart, but {list(class_names)} is no more than one. "
@@ -104,7 +103,7 @@ class MetricLearner(MetricDetector):
         self._set_memory(
             compare, neighbors=neighbors, prototypes=prototypes, whiten=whiten, center=center, temperature=temperature
         )
-        self._set_map(map, locations=map_locations, blur_sigma=blur_sigma, whiten=True, center=False, seed=seed)
+        self._set_map(map, locations=map_locations, blur_sigma=blur_sigma, seed=seed)
         self.criterion = self._criterion(margin=margin, scale=scale)
 
     def _criterion(self, *, margin: float, scale: float) -> nn.Module:
