@@ -46,10 +46,10 @@ class Autoencoder(nn.Module):
         pixel_weight: float = 1.0,
         feature_weight: float = 1.0,
         backbone: str = "filter_bank",
-        layers: Sequence[str | int] = ("coarse",),
+        layers: Sequence[str | int] = ("coarse", "fine"),
         backbone_args: Mapping[str, Any] | None = None,
         weights: str | None = None,
-        blur_sigma: float = 6.0,
+        blur_sigma: float = 8.0,
         top_share: float = 0.1,
         relative: bool = True,
     ) -> None:

@@ -26,8 +26,8 @@ class Diffusion(nn.Module):
     none of them; noise_level is rounded down to a multiple of `steps`.
 
     channels: of the U-Net's stages; each but the last halves the sides. groups: of its group norms; divides channels.
-    working_size: the picture's shorter side inside the network, in pixels (null: as it comes); maps come back at input
-    size. crop: side of the random window of it that a training step sees (null: all of it).
+    working_size: the picture's shorter side inside the network, in pixels (null: as it comes); what comes out is
+    enlarged and compared at input size. crop: side of the random window of it that a training step sees (null: all).
     draws: noise fields whose maps are averaged. They depend on `seed` and the size alone, so that a picture's answer
     does not depend on its batch. The other options are `Comparison`'s.
     """
@@ -44,9 +44,9 @@ class Diffusion(nn.Module):
         groups: int = 8,
         timesteps: int = 1000,
         beta_schedule: str = "linear",
-        prediction: str = "epsilon",
-        noise_level: int = 200,
-        steps: int = 4,
+        prediction: str = "v_prediction",
+        noise_level: int = 500,
+        steps: int = 2,
         draws: int = 1,
         working_size: int | None = 64,
         crop: int | None = 32,
@@ -54,10 +54,10 @@ class Diffusion(nn.Module):
         pixel_weight: float = 1.0,
         feature_weight: float = 1.0,
         backbone: str = "filter_bank",
-        layers: Sequence[str | int] = ("coarse",),
+        layers: Sequence[str | int] = ("coarse", "fine"),
         backbone_args: Mapping[str, Any] | None = None,
         weights: str | None = None,
-        blur_sigma: float = 3.0,
+        blur_sigma: float = 8.0,
         top_share: float = 0.1,
         relative: bool = True,
     ) -> None:
@@ -122,9 +122,7 @@ class Diffusion(nn.Module):
         height, width = images.shape[-2:]
         scale = 1.0 if self.working_size is None else self.working_size / min(height, width)
         size = tuple(max(1, round(side * scale / self.stride)) * self.stride for side in (height, width))
-        if size == (height, width):
-            return images
-        return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return _resize(images, size)
 
     def loss(self, images: Tensor) -> dict[str, Tensor]:
         """Mean squared error of what the U-Net predicts of noised normal pictures; draws from torch's generator."""
@@ -141,20 +139,20 @@ class Diffusion(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Iterator[Tensor]:
-        """One reconstruction B×3×h×w a noise draw, of pictures B×3×h×w at working size."""
+        """One reconstruction B×3×H×W a noise draw, of pictures B×3×H×W."""
+        inside = self.working(images)
         generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.draws):
-            noise = torch.randn(1, *images.shape[1:], generator=generator).to(images).expand_as(images)
-            first = torch.full((len(images),), int(self.denoising.timesteps[0]), device=images.device)
-            sample = self.denoising.add_noise(images, noise, first)
+            noise = torch.randn(1, *inside.shape[1:], generator=generator).to(inside).expand_as(inside)
+            first = torch.full((len(inside),), int(self.denoising.timesteps[0]), device=inside.device)
+            sample = self.denoising.add_noise(inside, noise, first)
             for step in self.denoising.timesteps.tolist():
                 predicted = self.unet(sample, step).sample.float()
                 sample = self.denoising.step(predicted, step, sample).prev_sample
-            yield sample
+            yield _resize(sample, tuple(images.shape[-2:]))
 
     def collect(self, images: Tensor) -> None:
         """Add normal training pictures to the comparison's statistics."""
-        images = self.working(images)
         for reconstructed in self.reconstruct(images):
             self.comparison.collect(images, reconstructed)
 
@@ -165,13 +163,15 @@ class Diffusion(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> AnomalyOutput:
         """Pictures B×3×H×W from -1 to 1 → scores and maps, as `Comparison` gives them, averaged over the draws."""
-        inside = self.working(images)
-        maps = [self.comparison(inside, reconstructed).anomaly_map for reconstructed in self.reconstruct(inside)]
+        maps = [self.comparison(images, reconstructed).anomaly_map for reconstructed in self.reconstruct(images)]
         mean = torch.stack(maps).mean(0)
-        score = top_mean(mean, self.comparison.top_share)
-        return AnomalyOutput(
-            score, F.interpolate(mean, size=tuple(images.shape[-2:]), mode="bilinear", align_corners=False)
-        )
+        return AnomalyOutput(top_mean(mean, self.comparison.top_share), mean)
+
+
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _window(image: Tensor, side: int) -> Tensor:
