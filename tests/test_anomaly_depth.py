@@ -183,7 +183,7 @@ def test_masks_are_submitted_and_graded(tiny, tmp_path) -> None:
 
 def test_thresholds_say_how_sure_they_are(tiny, tmp_path, capsys) -> None:
     label = ["competition.metric=f1", "competition.submission.format=label", "competition.sample_submission=null",
-             "competition.submission.labels={normal: normal, anomalous: defect}"]  # fmt: skip
+             "++competition.submission.labels={normal: normal, anomalous: defect}"]  # fmt: skip
     result = run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, *label, "run=sure", "report=false")
     sure = metrics_of(result)["certainty"]
     assert sure["metric"] == "f1" and 0 <= sure["low"] <= sure["high"] <= 1

@@ -9,6 +9,7 @@ from src.errors import ProjectError, nearest
 from src.flows.anomaly_panel import check_masks
 from src.flows.anomaly_scores import check_settings
 from src.listing import natural_key
+from src.row_targets import class_notes
 
 CLASS_MODELS = "classifier, efficientnet, convnext, resnet, metric, arcface or supcon"
 
@@ -35,6 +36,8 @@ def check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.Da
     check_masks(manifest)
     if solution is not None:
         check_masks(solution.merge(manifest.loc[manifest["split"] == "test", ["id", "path"]], on="id"))
+    for note in class_notes(manifest):
+        print(f"note      {note}")
     classes = classes_to_learn(config, manifest)
     form = config["competition"]["submission"]["format"]
     if form == "class" and config["submission"] and (classes is None or not classes.by_target):
@@ -47,8 +50,14 @@ def check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.Da
 
 
 def classes_to_learn(config: dict[str, Any], manifest: pd.DataFrame) -> ClassSet | None:
-    """The classes of a model that has the option `classes`; None for others, and where it is null."""
-    way = config["model"].get("classes")
+    """The classes of a model that has the option `classes`; None for others, and for null.
+
+    Where the competition asks for classes, null learns them too.
+    """
+    model = config["model"]
+    way = model.get("classes")
+    if way is None and "classes" in model and manifest.attrs.get("classes"):
+        way = "targets"
     return None if way is None else class_set(manifest, way)
 
 

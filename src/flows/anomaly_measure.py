@@ -36,7 +36,13 @@ def measure(
     pixels = None
     if kind_of(job.competition) is not None:
         pixels = pixel_decision(
-            oof, job.train_rows, folder, spec, metric.name, min_area=settings["min_area"], target=target
+            oof,
+            job.train_rows,
+            folder,
+            spec,
+            metric.name,
+            min_area=settings["min_area"],
+            target=settings["pixel_false_alarm"],
         )
     classes = Classes.of(oof)
     decision = decide(

@@ -25,6 +25,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     area = settings["min_area"]
     if area not in ("auto", None) and (not isinstance(area, int) or isinstance(area, bool) or area < 0):
         raise ProjectError(f"calibration.min_area={area!r}: expected auto, null or a number of pixels.")
+    share = settings["pixel_false_alarm"]
+    if not isinstance(share, float) or not 0 < share < 1:
+        raise ProjectError(f"calibration.pixel_false_alarm={share!r}: expected a share between 0 and 1, such as 0.001.")
     given_rule(settings["map_rule"])
 
 

@@ -20,7 +20,7 @@ from src.metrics.registry import get_metric
 from src.predictions import read_predictions
 from src.runs import RunFolder, read_config, read_record, shown_path
 
-SETTINGS = {"map_rule": None, "by_category": None, "min_area": "auto"}  # of runs from before there were any
+SETTINGS = {"by_category": None}  # of runs from before there were any
 
 
 def prepare(
