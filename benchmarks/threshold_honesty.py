@@ -104,7 +104,7 @@ def real_scores(name: str, competition: list[str], options: list[str], cache: Pa
         one_core = {"OMP_NUM_THREADS": "1", **os.environ}
         subprocess.run(command, cwd=REPOSITORY, check=True, stdout=sys.stderr, env=one_core)
         _join(cache / "runs" / "anomaly" / name, competition).to_csv(table, index=False)
-    rows = pd.read_csv(table, float_precision="round_trip")
+    rows = pd.read_csv(table)
     return rows["score"].to_numpy(), rows["label"].to_numpy()
 
 
