@@ -92,10 +92,9 @@ def merge_folds(job: Job, broken: list[dict[str, str]]) -> tuple[pd.DataFrame, p
         name: [read_predictions(job.run.fold(k) / f"{name}.parquet", flow.task) for k in job.folds]
         for name in ("oof", "test")
     }
-    oof, test = pd.concat(parts["oof"], ignore_index=True), flow.merge_test(parts["test"], folder)
-    oof, test, settled = flow.settle(job, oof, test)
+    oof, tests, settled = flow.settle(job, pd.concat(parts["oof"], ignore_index=True), parts["test"])
     unread = [image["id"] for image in broken if image["split"] == "test"]
-    test = flow.fill_unread(test, unread, oof, job.manifest)
+    test = flow.fill_unread(flow.merge_test(tests, folder), unread, oof, job.manifest)
     metadata = {"run": job.run.path.name, **flow.metadata(job.config, job.manifest)}
     write_predictions(folder / "oof.parquet", oof, flow.task, metadata)
     write_predictions(folder / "test.parquet", test, flow.task, metadata)

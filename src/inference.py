@@ -34,7 +34,7 @@ def infer(config: dict[str, Any]) -> Path:
     unread = [image["id"] for image in broken]
     if unread and not len(stored) and not any(map(len, frames)):
         raise ProjectError(f"none of the {len(rows)} images could be read; the first: {broken[0]['reason']}")
-    frame = flow.resettle(flow.merge_test(frames, out), rows, run, out)
+    frame = flow.merge_test(flow.resettle(frames, rows, run, out), out)
     frame = flow.fill_unread(frame, unread, stored, None).set_index("id").loc[rows["id"]].reset_index()
     if not config["maps"] and "map" in frame:
         frame = frame.assign(map=None)

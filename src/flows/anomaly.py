@@ -103,8 +103,8 @@ class AnomalyFlow(Flow):
         return filled
 
     def settle(
-        self, job: Job, oof: pd.DataFrame, test: pd.DataFrame
-    ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+        self, job: Job, oof: pd.DataFrame, test: Sequence[pd.DataFrame]
+    ) -> tuple[pd.DataFrame, list[pd.DataFrame], dict[str, Any]]:
         """Final scores: the map rule and the categories' common scale that out-of-fold rows favour."""
         from src.flows.anomaly_scores import settle
 
@@ -118,10 +118,12 @@ class AnomalyFlow(Flow):
             seed=job.config["seed"],
         )
 
-    def resettle(self, frame: pd.DataFrame, rows: pd.DataFrame, run: RunFolder, folder: Path) -> pd.DataFrame:
+    def resettle(
+        self, frames: Sequence[pd.DataFrame], rows: pd.DataFrame, run: RunFolder, folder: Path
+    ) -> list[pd.DataFrame]:
         from src.flows.anomaly_scores import resettle
 
-        return resettle(frame, rows, read_record(run.path / "metrics.json"), folder)
+        return resettle(frames, rows, read_record(run.path / "metrics.json"), folder)
 
     def measure(self, job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:
         from src.flows.anomaly_measure import measure

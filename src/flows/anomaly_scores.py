@@ -58,41 +58,48 @@ def choose_map_rule(
 
 def settle(
     oof: pd.DataFrame,
-    test: pd.DataFrame,
+    test: Sequence[pd.DataFrame],
     manifest: pd.DataFrame,
     metric: str,
     folder: Path,
     *,
     settings: Mapping[str, Any],
     seed: int,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Both tables with their final scores (and maps), and the decisions as plain values: map_rule, category_scale.
+) -> tuple[pd.DataFrame, list[pd.DataFrame], dict[str, Any]]:
+    """All tables with their final scores (and maps), and the decisions as plain values: map_rule, category_scale.
 
-    Everything is decided on out-of-fold rows; the test rows are only transformed.
+    Everything is decided on out-of-fold rows; the test rows are only transformed, fold by fold: the highest pixel of
+    the folds' mean map is lower than the mean of their highest pixels, which is what out-of-fold scores compare with.
     """
     train, tested = (manifest[manifest["split"] == split].set_index("id") for split in ("train", "test"))
     rule = choose_map_rule(oof, train["label"], metric, folder, setting=settings["map_rule"], seed=seed)
     if rule is not None:
-        oof = apply_map_rule(oof, folder, rule, "oof_ruled")
-        test = apply_map_rule(test, folder, rule, "test_ruled")
+        oof, test = apply_map_rule(oof, folder, rule, "oof_ruled"), _ruled(test, folder, rule)
     scale = None
     if settings["by_category"] == "auto" and tested["category"].notna().all() and len(oof):
         scale = tune_category_scale(oof, train["label"], train["category"], metric, seed=seed)
     if scale is not None:
-        oof, test = (scaled(frame, scale, rows) for frame, rows in ((oof, train), (test, tested)))
-    return oof, test, {
+        oof, test = scaled(oof, scale, train), [scaled(frame, scale, tested) for frame in test]
+    return oof, list(test), {
         "map_rule": None if rule is None else rule.to_dict(),
         "category_scale": None if scale is None else scale.to_dict(),
     }  # fmt: skip
 
 
-def resettle(frame: pd.DataFrame, rows: pd.DataFrame, metrics: Mapping[str, Any], folder: Path) -> pd.DataFrame:
-    """New predictions under the decisions that a run's metrics.json records."""
+def resettle(
+    frames: Sequence[pd.DataFrame], rows: pd.DataFrame, metrics: Mapping[str, Any], folder: Path
+) -> list[pd.DataFrame]:
+    """New predictions, a table a fold, under the decisions that a run's metrics.json records."""
     if metrics.get("map_rule"):
-        frame = apply_map_rule(frame, folder, MapRule.from_dict(metrics["map_rule"]), "ruled")
+        frames = _ruled(frames, folder, MapRule.from_dict(metrics["map_rule"]))
     if metrics.get("category_scale"):
-        frame = scaled(frame, CategoryScale.from_dict(metrics["category_scale"]), rows.set_index("id"))
-    return frame
+        scale, known = CategoryScale.from_dict(metrics["category_scale"]), rows.set_index("id")
+        frames = [scaled(frame, scale, known) for frame in frames]
+    return list(frames)
+
+
+def _ruled(frames: Sequence[pd.DataFrame], folder: Path, rule: MapRule) -> list[pd.DataFrame]:
+    return [apply_map_rule(frame, folder, rule, f"ruled_{part}") for part, frame in enumerate(frames)]
 
 
 def scaled(frame: pd.DataFrame, scale: CategoryScale, rows: pd.DataFrame) -> pd.DataFrame:

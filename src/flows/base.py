@@ -83,17 +83,19 @@ class Flow(ABC):
         """The table with a row for each image that could not be read: a submission needs every row, said aloud."""
 
     def settle(
-        self, job: "Job", oof: "pd.DataFrame", test: "pd.DataFrame"
-    ) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
-        """Both tables with what out-of-fold rows say of their scores applied, and what metrics.json is to keep of it.
+        self, job: "Job", oof: "pd.DataFrame", test: "Sequence[pd.DataFrame]"
+    ) -> "tuple[pd.DataFrame, list[pd.DataFrame], dict[str, Any]]":
+        """The OOF table and the folds' test tables with what out-of-fold rows say of their scores applied.
 
-        Most tasks store predictions as they are.
+        Third, what metrics.json is to keep of it. Most tasks store predictions as they are.
         """
-        return oof, test, {}
+        return oof, list(test), {}
 
-    def resettle(self, frame: "pd.DataFrame", rows: "pd.DataFrame", run: "RunFolder", folder: Path) -> "pd.DataFrame":
-        """An inference's table under what `settle` decided for the run; its maps lie below `folder`."""
-        return frame
+    def resettle(
+        self, frames: "Sequence[pd.DataFrame]", rows: "pd.DataFrame", run: "RunFolder", folder: Path
+    ) -> "list[pd.DataFrame]":
+        """An inference's tables, one a fold, under what `settle` decided for the run; maps lie below `folder`."""
+        return list(frames)
 
     @abstractmethod
     def measure(
