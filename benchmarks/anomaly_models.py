@@ -3,10 +3,10 @@
 python benchmarks/anomaly_models.py                      all models; finished runs are kept, so it resumes
 python benchmarks/anomaly_models.py models=padim,vae outputs=outputs/benchmark
 
-Each model is one `python train.py` in a process of its own, so that time and peak memory are its alone. Models of normal
-pictures hold out a fifth of these and all 20 labelled defects; those that learn from defects are cross-validated over
-3 folds, which gives each defect one out-of-fold score too (and three times the fitting). The blend is of the three runs
-with the best out-of-fold value, chosen and weighted without a look at the test.
+Each model is one `python train.py` in a process of its own, so that time and peak memory are its alone. Models of
+normal pictures hold out a fifth of these and all 20 labelled defects; those that learn from defects are cross-validated
+over 3 folds, which gives each defect one out-of-fold score too (and three times the fitting). The blend is of the three
+runs with the best out-of-fold value, chosen and weighted without a look at the test.
 """
 
 import json

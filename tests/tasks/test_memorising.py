@@ -1,0 +1,48 @@
+"""Networks that keep statistics of their training images: what is saved belongs to the weights that are saved."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.compose import compose, make_competition, on_competition
+
+TINY = (
+    "model=autoencoder", "model.image_size=64", "model.channels=[8,16]", "model.latent_channels=4", "model.cell=8",
+    "model.blur_sigma=1.0", "trainer.max_epochs=3", "model.lr=0.01", "data.batch_size=4", "report=false",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    return make_competition(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize("ema", ["null", "0.9"])
+@pytest.mark.parametrize("holdout", ["0", "0.3"])
+def test_statistics_fit_the_weights_of_the_checkpoint(tiny, tmp_path, ema: str, holdout: str) -> None:
+    from src.competition import from_config
+    from src.data.datamodule import DataModule
+    from src.folds import read_folds
+    from src.manifest import read_manifest
+    from src.runs import read_config
+    from src.tasks.load import load_task
+    from src.training import train
+
+    run = train(
+        compose("train", *on_competition(tiny, tmp_path), *TINY, "run=a", f"model.ema={ema}", f"data.holdout={holdout}")
+    ).run
+    task = load_task(run.fold(0) / "best.ckpt")
+    manifest = read_manifest(from_config(read_config(run)["competition"]))
+    folds = read_folds(run.path / "folds.csv", manifest)
+    data = DataModule(manifest, folds, 0, task.preprocess, batch_size=4, num_workers=0, one_class=True)
+    kept = {name: value.clone() for name, value in task.network.named_buffers()}
+    with torch.no_grad():
+        for batch in data.memory_dataloader():
+            task.network.collect(task.preprocess.normalize(batch["image"]))
+        task.network.finish()
+    changed = dict(task.network.named_buffers())
+    learnt = [name for name in kept if "map_" in name or "intercept" in name]
+    assert learnt and all(kept[name].abs().sum() > 0 for name in learnt)
+    for name in learnt:
+        torch.testing.assert_close(changed[name], kept[name], rtol=1e-3, atol=1e-4)
