@@ -16,11 +16,12 @@ class Rules:
     """What decides. Records of older runs lack most of it, and each part may be missing.
 
     threshold: as `src.calibration.threshold` writes it. own: thresholds of categories that have one of their own.
-    class_rule: where the submission names classes.
+    held_out: the metric with them on rows that they were not tuned on. class_rule: where the submission names classes.
     """
 
     threshold: dict[str, Any] | None = None
     own: dict[str, float] = field(default_factory=dict)
+    held_out: float | None = None
     class_rule: ClassRule | None = None
 
     @property
@@ -45,11 +46,12 @@ class Rules:
 def read_rules(metrics: dict[str, Any]) -> Rules:
     """What metrics.json records."""
     threshold = metrics.get("threshold") or {}
-    own = (metrics.get("category_thresholds") or {}).get("own") or {}
+    by_category = metrics.get("category_thresholds") or {}
     rule = metrics.get("class_rule")
     return Rules(
         threshold if wording.is_number(threshold.get("value")) else None,
-        {name: each["value"] for name, each in own.items()},
+        {name: each["value"] for name, each in (by_category.get("own") or {}).items()},
+        by_category.get("cross_validated"),
         ClassRule.from_dict(rule) if rule else None,
     )
 
@@ -84,7 +86,7 @@ def _classes(predicted: pd.DataFrame, manifest: pd.DataFrame, rules: Rules) -> t
         return [None] * n, [None] * n, None
     known = predicted.iloc[rows].reset_index(drop=True)
     tested = manifest.loc[manifest["split"] == "test", "category"] if "category" in manifest else pd.Series([None])
-    limits = manifest if tested.notna().all() else None  # as the submission does: see `AnomalyFlow.measure`
+    limits = manifest if tested.notna().all() else None  # as the submission does: see `src.flows.anomaly_measure`
     chosen = chosen_classes(known, Decision(class_rule=rules.class_rule), classes, limits)
     said: list[str | None] = [None] * n
     sure: list[float | None] = [None] * n

@@ -13,12 +13,13 @@ MOST_TICKS = 80  # of one kind in a strip
 
 
 def category_view(
-    metrics: dict[str, Any], sets: list[ScoredSet], rules: Rules, *, test_known: bool
+    metrics: dict[str, Any], sets: list[ScoredSet], rules: Rules, *, test_known: bool, allowed: bool
 ) -> dict[str, Any] | None:
     """The table for the template, hardest category first; None where a run has no categories.
 
     Args:
         test_known: whether the categories of the test images are known, so that decisions may use them.
+        allowed: whether the configuration lets them.
     """
     found = metrics.get("categories") or {}
     tables = {key: {row["category"]: row for row in found.get(key) or []} for key in ("oof", "graded")}
@@ -47,7 +48,7 @@ def category_view(
         "with_graded": bool(tables["graded"]),
         "with_strips": bool(strips),
         "with_threshold": any(wording.is_number(row.get("threshold")) for row in tables[first].values()),
-        "note": _note(metrics, rules, test_known),
+        "note": _note(metrics, rules, test_known, allowed),
         "width": WIDTH,
         "height": HEIGHT,
     }
@@ -67,24 +68,28 @@ def _cells(row: dict[str, Any] | None) -> dict[str, str] | None:
     }
 
 
-def _note(metrics: dict[str, Any], rules: Rules, test_known: bool) -> str:
+def _note(metrics: dict[str, Any], rules: Rules, test_known: bool, allowed: bool) -> str:
     """Whether decisions make use of the categories, and why not."""
-    said = []
     if not test_known:
         return (
             "The categories of the test images are not known beforehand, so that nothing may be decided by them: one "
             "threshold and one scale serve all."
         )
-    if rules.class_rule is None:
-        said.append(
-            "Categories have their own thresholds: cross-validation found them better than one for all."
-            if rules.own
-            else "One threshold serves all categories: own ones were not clearly better, or not allowed."
-        )
+    if not allowed:
+        return "One threshold and one scale serve all categories, as calibration.by_category=null says."
+    said = []
+    if rules.class_rule is not None:
+        said.append("An image gets a class of its own category only.")
+    elif rules.own:
+        compared = wording.is_number((metrics.get("category_thresholds") or {}).get("cross_validated"))
+        why = "cross-validation found them better than one for all" if compared else "each from its own normal images"
+        said.append(f"Categories have their own thresholds: {why}.")
+    else:
+        said.append("One threshold serves all categories: cross-validation did not find own ones better.")
     said.append(
         "Scores were first put on one scale by each category's normal images, which cross-validation found better."
         if metrics.get("category_scale")
-        else "Scores are compared as they are: a scale for each category was not clearly better, or not allowed."
+        else "Scores are compared as they are: a scale for each category was not clearly better."
     )
     return " ".join(said)
 

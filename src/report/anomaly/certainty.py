@@ -9,6 +9,7 @@ from src.report.anomaly.answers import Rules
 from src.report.anomaly.evidence import ScoredSet
 
 WIDTH, HEIGHT, BARS = 240, 52, 40  # of the small figure: pixels and number of bars
+NEAR, FEW = 2, 0.35  # shares above the threshold of the share below it; scores that may lie beyond
 
 
 def read_certainty(metrics: dict[str, Any]) -> dict[str, Any] | None:
@@ -37,19 +38,27 @@ def short_name(metric: str) -> str:
     return wording.metric_name(metric).split(",")[0].removesuffix(" at the threshold")
 
 
-def promise(certainty: dict[str, Any] | None, oof: ScoredSet | None) -> dict[str, Any] | None:
-    """The promise for new images: {metric, expect, assumes}, sentences; None without one."""
-    if certainty is None or oof is None:
+def promise(
+    certainty: dict[str, Any] | None, rules: Rules, oof: ScoredSet | None, *, target: float | None
+) -> dict[str, Any] | None:
+    """What may be expected of new images: {expect, assumes}, sentences; None where nothing is known of that.
+
+    `target` is the false-alarm rate that a threshold from normal images alone was aimed at.
+    """
+    if oof is None:
         return None
+    if certainty is None:
+        return _normal_promise(rules, target)
     name, level = short_name(certainty["metric"]), f"{100 * certainty.get('level', 0.95):g}%"
     sizes = tuple(
         certainty.get(key) or len(rows)
         for key, rows in (("test_normal", oof.normal), ("test_anomalous", oof.defective))
     )
     low, high = wording.metric_value(certainty["low"]), wording.metric_value(certainty["high"])
-    expect = f"On new images like these expect {name} between {low} and {high} ({level})."
+    shared = "With one threshold for all categories, on" if rules.own else "On"
+    expect = f"{shared} new images like these expect {name} between {low} and {high} ({level})."
     if low == high:
-        expect = f"On new images like these expect {name} of about {low}."
+        expect = f"{shared} new images like these expect {name} of about {low}."
     decided = wording.is_number(certainty.get("threshold_low"))
     held_out = f"resamples of the {len(oof.known):,} held-out images"
     sets = f"new sets of {sizes[0]:,} normal and {sizes[1]:,} defective images were drawn"
@@ -63,7 +72,24 @@ def promise(certainty: dict[str, Any] | None, oof: ScoredSet | None) -> dict[str
     steady = certainty["metric"] in ("auroc", "balanced_accuracy", "recall")
     assumes += ": another share leaves it as it is, " if steady else f": with another share {name} shifts, "
     assumes += "and smaller sets scatter more."
-    return {"metric": certainty["metric"], "expect": expect, "assumes": assumes}
+    return {"expect": expect, "assumes": assumes}
+
+
+def _normal_promise(rules: Rules, target: float | None) -> dict[str, Any] | None:
+    """Of a threshold that no labelled defect has tuned."""
+    threshold = rules.threshold or {}
+    interval, bound = threshold_interval(rules, None), threshold.get("false_alarm_bound")
+    if threshold.get("source") != "normal_quantile" or interval is None or rules.class_rule is not None:
+        return None
+    expect = "How many defects it finds, normal images alone cannot say."
+    if wording.is_number(bound):
+        expect = f"Expect up to {100 * bound:.2g}% of new normal images to reach the threshold. {expect}"
+    aimed = "The score for the rate asked for" if target is None else f"The score that {100 * target:g}% of them reach"
+    assumes = (
+        f"{aimed} lies between {_pair(interval)} (95%, by a tail fitted to the held-out normal scores). Both assume "
+        "new images of the same source; a change of light or material moves normal scores too."
+    )
+    return {"expect": expect, "assumes": assumes}
 
 
 def origin(rules: Rules, interval: tuple[float, float] | None, target: float | None) -> list[str]:
@@ -80,7 +106,7 @@ def origin(rules: Rules, interval: tuple[float, float] | None, target: float | N
         having = wording.count(len(rules.own), "category has its", "categories have their")
         reach = f"{having} own; this is the others'."
     if threshold.get("source") == "normal_quantile":
-        return [*_from_normal(threshold, interval, target), reach]
+        return [*_from_normal(threshold, target), reach]
     if threshold.get("source") == "oof":
         metric = short_name(str(threshold.get("metric") or ""))
         score = threshold.get("score")
@@ -94,26 +120,17 @@ def origin(rules: Rules, interval: tuple[float, float] | None, target: float | N
     return [*said, reach]
 
 
-def _from_normal(
-    threshold: dict[str, Any], interval: tuple[float, float] | None, target: float | None
-) -> list[str]:
-    """A threshold that no labelled defect has tuned."""
-    n = threshold.get("n_normal")
-    of = f" of {n:,} images" if isinstance(n, int) else ""
-    said = [f"From normal scores only{of}."]
+def _from_normal(threshold: dict[str, Any], target: float | None) -> list[str]:
+    """Where a threshold lies that no labelled defect has tuned."""
+    n, bound = threshold.get("n_normal"), threshold.get("false_alarm_bound")
+    of = f", of {n:,} images" if isinstance(n, int) else ""
     aim = "" if target is None else f", aimed at {100 * target:g}% false alarms"
+    said = [f"From normal scores only{of}{aim}."]
     if threshold.get("method") == "tail":
-        said.append(f"It lies where a tail fitted to them says{aim}: so few scores reach no further themselves.")
-    elif threshold.get("method") == "order_statistic":
-        said.append(f"It stands just above one of them{aim}.")
-    bound = threshold.get("false_alarm_bound")
-    if wording.is_number(bound):
-        said.append(f"A new normal image reaches it with a chance of at most {100 * bound:.2g}%.")
-    if interval is not None:
-        aimed = "The score for that rate"
-        if target is not None:
-            aimed = f"The score that {100 * target:g}% of normal images reach"
-        said.append(f"{aimed} lies between {_pair(interval)} (95%, by a fitted tail).")
+        said.append("It stands above all of them, where a tail fitted to them says.")
+    elif threshold.get("method") == "order_statistic" and isinstance(n, int) and wording.is_number(bound):
+        above = n - round((1 - bound) * (n + 1))  # see `src.calibration.threshold.normal_quantile`
+        said.append(f"It leaves {above:,} of them above it." if above > 0 else "It stands above all of them.")
     return said
 
 
@@ -126,7 +143,8 @@ def small_figure(
 ) -> dict[str, Any] | None:
     """Held-out scores as bars with the threshold and its interval, as the template draws them; None without a line.
 
-    Bars of both kinds are scaled to their own highest, so that few defects can be seen beside many normal images.
+    Bars of both kinds are scaled to their own highest, so that few defects show beside many normal images. Scores
+    far beyond the threshold are gathered in the last bar: what matters here is near it.
     """
     if oof is None or line is None or not len(oof.known):
         return None
@@ -137,6 +155,9 @@ def small_figure(
         low, high = min(low, max(interval[0], low - room)), max(high, min(interval[1], high + room))
     if not high > low:
         return None
+    near = max(line + NEAR * (line - low), low if interval is None else min(high, interval[1]))
+    cut = bool(low < line and near < high and (scores > near).mean() < FEW)
+    high = near if cut else high
 
     def x(value: float) -> float:
         return round(float(np.clip((value - low) / (high - low), 0, 1)) * WIDTH, 1)
@@ -144,11 +165,10 @@ def small_figure(
     edges = np.linspace(low, high, BARS + 1)
     bars = []
     for colour, values in (("normal", oof.normal), ("defect", oof.defective)):
-        counts = np.histogram(values, edges)[0]
-        top = max(1, counts.max())
+        counts = np.histogram(np.minimum(values, high), edges)[0]
+        tall = np.maximum(2, np.minimum(1, counts / max(1, counts[: BARS - cut].max())) * (HEIGHT - 4))
         path = "".join(
-            f"M{x(edges[i])} {HEIGHT}v{-max(2.0, round((HEIGHT - 4) * counts[i] / top, 1))}h{WIDTH / BARS:g}V{HEIGHT}z"
-            for i in np.flatnonzero(counts)
+            f"M{x(edges[i])} {HEIGHT}v{-tall[i]:.1f}h{WIDTH / BARS:g}V{HEIGHT}z" for i in np.flatnonzero(counts)
         )
         bars.append({"colour": colour, "path": path})
     band = None if interval is None else (x(interval[0]), round(max(1.5, x(interval[1]) - x(interval[0])), 1))
@@ -158,5 +178,5 @@ def small_figure(
         "bars": bars,
         "line": x(line),
         "band": band,
-        "ends": (wording.score(float(low)), wording.score(float(high))),
+        "ends": (wording.score(float(low)), wording.score(float(high)) + " and more" * cut),
     }

@@ -70,11 +70,12 @@ def _category_scale(scale: dict[str, Any] | None) -> dict[str, Any] | None:
 def _own_thresholds(found: dict[str, Any] | None, rules: Rules) -> dict[str, Any] | None:
     if not found or not rules.own or rules.class_rule is not None:
         return None
-    value = found.get("cross_validated", found.get("value"))
-    n = wording.count(len(rules.own), "category has a threshold", "categories have a threshold each")
+    choice = wording.count(len(rules.own), "category has its own", "categories have their own")
+    if found.get("metric") == "false_alarm_rate":
+        choice += ", each from its own normal images"
     return _row(
-        "Thresholds of the categories", n + " of its own" * (len(rules.own) == 1), "one threshold for all",
-        found.get("metric"), value, found.get("plain"),
+        "Thresholds of the categories", choice, "one threshold for all", found.get("metric"),
+        found.get("cross_validated"), found.get("plain"),
     )  # fmt: skip
 
 

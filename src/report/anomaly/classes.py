@@ -92,9 +92,9 @@ def folded(table: np.ndarray, names: Sequence[str], shown: int = SHOWN) -> tuple
         return table, list(names), 0
     mistakes = table - np.diag(np.diag(table))
     order = np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")
-    kept = sorted(order[: shown - 1])
+    kept = sorted(i for i in order[: shown - 1] if mistakes[i].any() or mistakes[:, i].any())
     place = np.full(len(names), len(kept))
-    place[kept] = np.arange(len(kept))
+    place[np.array(kept, dtype=np.int64)] = np.arange(len(kept))
     result = np.zeros((len(kept) + 1, len(kept) + 1), dtype=np.int64)
     np.add.at(result, (place[:, None], place[None, :]), table)
     return result, [*(names[i] for i in kept), "others"], len(names) - len(kept)

@@ -63,8 +63,8 @@ def choose(scored: ScoredSet, rules: Rules, skip: set[str]) -> list[Group]:
         wrong = frame[_wrong_class(frame)]
         if len(wrong):
             note = (
-                f"Of {int((label >= 0).sum()):,} images {len(wrong):,} get another class of the right side; the surest "
-                "mistake first."
+                f"{len(wrong):,} of {int((label >= 0).sum()):,} images are rightly called normal or defective, but get "
+                "another class; the surest mistake first."
             )
             groups.append(("Wrong classes", note, wrong.sort_values("sure", ascending=False, kind="stable"), ""))
     if len(defective):

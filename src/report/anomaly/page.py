@@ -44,6 +44,8 @@ def contents(
     held_out = next((scored for scored in sets if scored.key == "oof"), None)
     sure = certainty.read_certainty(metrics)
     interval = certainty.threshold_interval(rules, sure)
+    config = record_view.read_yaml(run)
+    target = _number(config, "threshold", "target_false_alarm")
     top = summary.headline(metrics, sets, rules, sure)
     train = manifest["split"] == "train"
     test_known = "category" in manifest and bool(manifest.loc[~train, "category"].notna().all())
@@ -52,9 +54,9 @@ def contents(
         "by_class": rules.class_rule is not None,
         "own_thresholds": bool(rules.own) and rules.class_rule is None,
         "line": rules.line,
-        "origin": certainty.origin(rules, interval, _target_rate(run)),
+        "origin": certainty.origin(rules, interval, target),
         "small_figure": certainty.small_figure(held_out, rules.line, interval),
-        "promise": certainty.promise(sure, held_out),
+        "promise": certainty.promise(sure, rules, held_out, target=target),
         "caveats": summary.caveats(sets, rules, top, record, broken),
         "n_train": int(train.sum()),
         "charts": _charts(run, sets, rules, interval),
@@ -62,7 +64,13 @@ def contents(
         "kinds": kinds(sets) if rules.line is not None and rules.class_rule is None else [],
         "kind_columns": [scored for scored in sets if len(scored.defective)],
         "choices": choices(metrics, rules),
-        "categories": category_view(metrics, sets, rules, test_known=test_known),
+        "categories": category_view(
+            metrics,
+            sets,
+            rules,
+            test_known=test_known,
+            allowed=(config.get("calibration") or {}).get("by_category", "auto") is not None,
+        ),
         "classes": _classes(run, metrics, sets),
         "gallery": _gallery(run, sets, rules, broken, record.get("preprocess")),
         "table": metric_table(
@@ -72,10 +80,10 @@ def contents(
     }
 
 
-def _target_rate(run: Path) -> float | None:
-    """The false-alarm rate that a threshold from normal scores was aimed at, from config.yaml."""
-    rate = (record_view.read_yaml(run).get("threshold") or {}).get("target_false_alarm")
-    return rate if wording.is_number(rate) else None
+def _number(config: dict[str, Any], section: str, key: str) -> float | None:
+    """A number of config.yaml, None where it has none."""
+    value = (config.get(section) or {}).get(key)
+    return value if wording.is_number(value) else None
 
 
 def _classes(run: Path, metrics: dict[str, Any], sets: list[ScoredSet]) -> dict[str, Any] | None:

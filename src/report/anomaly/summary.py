@@ -16,13 +16,14 @@ def headline(
 ) -> dict[str, Any]:
     """The competition's metric: name, out-of-fold value, interval, graded value, a strip for them.
 
-    The interval is the promise for new images where one was made of this metric, else a bootstrap of the images.
+    The interval is the promise for new images where one was made of this metric (of one threshold for all images), else
+    a bootstrap of the images.
     """
     name, value = read_main(metrics)
     by_class = rules.class_rule is not None
     oof = next((scored for scored in sets if scored.key == "oof"), None)
     interval = None
-    promised = certainty is not None and certainty["metric"] == name
+    promised = certainty is not None and certainty["metric"] == name and not rules.own
     if value is not None and oof is not None and oof.has_both:
         if promised:
             interval = certainty["low"], certainty["high"]
@@ -143,6 +144,11 @@ def caveats(
         )
     if top["value"] is not None and top["name"] == "Image AUROC" and top["value"] < 0.5:
         found.append("The out-of-fold AUROC is below 0.5: defects rank below normal images more often than not.")
+    if rules.own and rules.class_rule is None and rules.held_out is not None and top["name"].endswith("threshold"):
+        found.append(
+            "The out-of-fold figure is that of thresholds tuned on the same images, a category at a time. On images "
+            f"held out of their tuning it is {wording.metric_value(rules.held_out)}."
+        )
     found += disagreement(top["interval"], top["graded"])
     if test is not None and threshold is not None and len(test.frame) > 1:
         flagged = int(test.called.sum())
