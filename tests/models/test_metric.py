@@ -72,14 +72,17 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 # -- the memory -----------------------------------------------------------------------------------------------------
-def test_similarities_by_hand() -> None:
+def test_distances_by_hand() -> None:
     angles = torch.tensor([0.0, 30.0, 60.0, 180.0]).deg2rad()
     bank = torch.stack([angles.cos(), angles.sin()], 1)
     memory = EmbeddingMemory(classes=3, neighbors=2, width=2)
     memory.fill(bank, torch.tensor([0, 0, 0, 2]))
-    found = memory.similarities(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    found = memory.distances(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     third = math.sqrt(3) / 2
-    expected = [[(1 + third) / 2, -1.0, -1.0], [(third + 0.5) / 2, -1.0, 0.0]]  # class 1 has no member, class 2 one
+    expected = [
+        [1 - (1 + third) / 2, 2.0, 2.0],
+        [1 - (third + 0.5) / 2, 2.0, 1.0],
+    ]  # class 1 has no member, class 2 one
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-6)
 
 
@@ -245,7 +248,10 @@ def test_the_nearest_of_several_normal_classes_counts(method: str) -> None:
         own = own if method == "knn" else unit(own.mean(0, keepdims=True))
         best[:, code] = (points @ own.T).max(1)
     np.testing.assert_allclose(answer.score.numpy(), 1 - best[:, [1, 3]].max(1), rtol=0, atol=2e-6)
-    logits = best / 0.1
+    normal = codes.numpy() % 2 == 1
+    own = np.stack([unit(points[codes.numpy() == code].mean(0, keepdims=True))[0] for code in range(4)])
+    spread = (1 - (points * own[codes.numpy()]).sum(1))[normal].mean()
+    logits = best / (0.1 * spread)
     expected = np.exp(logits - logits.max(1, keepdims=True))
     np.testing.assert_allclose(answer.probs.numpy(), expected / expected.sum(1, keepdims=True), rtol=1e-3, atol=1e-5)
     assert model.supervised
@@ -337,7 +343,7 @@ def test_arcface_equals_the_papers_formula() -> None:
 def test_supcon_equals_the_papers_formula() -> None:
     images, codes = pictures(13)
     codes[-1], codes[codes == 3] = 3, 2  # the only image of class 3: no positive
-    model = learner(method="supcon", temperature=0.2).eval()
+    model = learner(method="supcon", loss_temperature=0.2).eval()
     with torch.no_grad():
         vectors = model.embedding(model.features(images))
         found = model.loss(images, codes)["supcon"]

@@ -1,4 +1,4 @@
-"""A memory of unit vectors with class codes: cosine similarity to the nearest of each class, and prototypes."""
+"""A memory of unit vectors with class codes: cosine distance to the nearest of each class, and prototypes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.models.anomaly.maps import SizedByCheckpoint
-from src.models.anomaly.neighbors import block_rows, full_precision
+from src.models.anomaly.neighbors import NeighborIndex
 
 _RESTARTS = 8  # of k-means; the memory holds one vector an image, so that they cost little
 _ITERATIONS = 100
@@ -42,19 +42,16 @@ class EmbeddingMemory(SizedByCheckpoint):
             codes = torch.tensor(present, device=codes.device).repeat_interleave(sizes)
         self.bank, self.codes = points.contiguous().clone(), codes.clone()
 
-    def similarities(self, queries: Tensor) -> Tensor:
-        """Unit vectors B×D → B×classes: mean cosine to the nearest of each class, from -1 (also: none of it) to 1."""
-        found = queries.new_full((len(queries), self.classes), -1.0)
-        with full_precision(queries.device):
-            for code in self.codes.unique().tolist():
-                members = self.bank[self.codes == code]
-                count = min(self.neighbors, len(members))
-                nearest = [
-                    (block @ members.T).topk(count, dim=1).values.mean(1)
-                    for block in queries.split(block_rows(len(members)))
-                ]
-                found[:, code] = torch.cat(nearest) if nearest else found[:, code]
-        return found.clamp(-1, 1)
+    def distances(self, queries: Tensor) -> Tensor:
+        """Unit vectors B×D → B×classes: mean cosine distance to the nearest of each class, 0 to 2 (also: none of it).
+
+        Half the squared Euclidean distance, from the coordinates: 1 - cosine would lose the digits of small ones.
+        """
+        found = queries.new_full((len(queries), self.classes), 2.0)
+        for code in self.codes.unique().tolist():
+            distance, _ = NeighborIndex(self.bank[self.codes == code]).search(queries, self.neighbors)
+            found[:, code] = (distance.square() / 2).mean(1)
+        return found
 
 
 def spherical_means(points: Tensor, count: int, *, seed: int = 0) -> Tensor:

@@ -23,17 +23,18 @@ COMPARISONS = ("knn", "prototype")
 class MetricDetector(nn.Module):
     """Embeddings compared by cosine with those of the training images: `collect` all of them, then `finish`.
 
-    method: what of a class is kept. "knn": every image; its similarity is the mean cosine to the `neighbors` nearest
-    (Bergman et al. 2020, arXiv:2002.10445, with cosines). "prototype": `prototypes` directions (Snell et al. 2017,
-    arXiv:1703.05175, with cosines); similarity to the nearest, 1 = the normalised mean.
+    method: what of a class is kept. "knn": every image; the distance of another is the mean of its cosine distances to
+    the `neighbors` nearest (Bergman et al. 2020, arXiv:2002.10445, with cosines). "prototype": `prototypes` directions
+    (Snell et al. 2017, arXiv:1703.05175, with cosines); the distance is that to the nearest, 1 = the normalised mean.
 
-    Without class_names it knows normal images alone, and its score is 1 - similarity to them, from 0 to 2. With
+    Without class_names it knows normal images alone, and its score is the distance to them, from 0 to 2. With
     class_names, of which normal_classes are normal, it collects labelled defects too and answers `probs`: the softmax
-    over the classes of similarity / `temperature`. These are similarities to the nearest of each class, not votes of
-    the nearest of all: where normal images outnumber a defect's by far, votes are theirs. The score is then 1 -
-    similarity to the nearest normal class; with `contrast`, that minus (1 - similarity to the nearest defect class),
-    from -2 to 2, which also sees how known defects look. whiten and center: see `Whitening`; of the normal classes.
-    pooling, gem_power and top_share: see `Embedding`.
+    over the classes of -distance / `temperature`, where distances are in units of the normal images' mean distance to
+    the direction of their class (whitened, they are far smaller than not). These are distances to the nearest of each
+    class, not votes of the nearest of all: where normal images outnumber a defect's by far, votes are theirs. The
+    score is then the distance to the nearest normal class; with `contrast`, that minus the distance to the nearest
+    defect class, from -2 to 2, which also sees how known defects look. whiten and center: see `Whitening`; of the
+    normal classes. pooling, gem_power and top_share: see `Embedding`.
 
     map: answer maps, too: the cosine distance, from 0 to 2, of each location to the nearest of `map_locations` normal
     ones, smoothed over `blur_sigma` pixels (see `LocationMemory`).
@@ -117,6 +118,7 @@ class MetricDetector(nn.Module):
         self.memory = EmbeddingMemory(
             classes=len(self.class_names), neighbors=neighbors if compare == "knn" else 1, width=self.embedding.size
         )
+        self.register_buffer("spread", torch.ones(()))  # of the normal classes
         self._collected: list[tuple[Tensor, Tensor]] = []
 
     def _set_map(self, wanted: bool, *, locations: int, blur_sigma: float, seed: int) -> None:
@@ -156,7 +158,9 @@ class MetricDetector(nn.Module):
                 "Add normal training images."
             )
         self.whitening.fit(points[normal], codes[normal])
-        self.memory.fill(self.whitening(points), codes, prototypes=self.prototypes, seed=self.seed)
+        points = self.whitening(points)
+        self.memory.fill(points, codes, prototypes=self.prototypes, seed=self.seed)
+        self.spread.copy_(_mean_distance(points[normal], codes[normal]).clamp(min=1e-6))
         if self.locations is not None:
             self.locations.finish(progress)
 
@@ -169,11 +173,11 @@ class MetricDetector(nn.Module):
                 f"{type(self).__name__} is not fitted: its memory is empty. Train it, or load a checkpoint."
             )
         maps = self.features(images)
-        similarity = self.memory.similarities(self.whitening(self.embedding(maps)))
-        score = 1 - similarity[:, self.normal].amax(1)
+        distances = self.memory.distances(self.whitening(self.embedding(maps)))
+        score = distances[:, self.normal].amin(1)
         if self.contrast:
-            score = score - (1 - similarity[:, ~self.normal].amax(1))
-        probs = (similarity / self.temperature).softmax(1) if self.supervised else None
+            score = score - distances[:, ~self.normal].amin(1)
+        probs = (-distances / (self.temperature * self.spread)).softmax(1) if self.supervised else None
         plane = None if self.locations is None else self.locations(maps, images.shape[-2:])
         return AnomalyOutput(score, plane, probs)
 
@@ -182,3 +186,10 @@ def one_of(option: str, value: str, known: Sequence[str]) -> None:
     """Refuse a value of model.<option> that is not known."""
     if value not in known:
         raise ProjectError(f"model.{option}={value!r} is not one of {', '.join(known)}.{nearest(value, known)}")
+
+
+def _mean_distance(points: Tensor, codes: Tensor) -> Tensor:
+    """Mean cosine distance of unit vectors N×D to the direction of their class's mean, () float32."""
+    memory = EmbeddingMemory(classes=int(codes.max()) + 1, neighbors=1, width=points.shape[1])
+    memory.fill(points, codes, prototypes=1)
+    return memory.distances(points).gather(1, codes.unsqueeze(1)).mean()

@@ -25,7 +25,7 @@ class MetricLearner(MetricDetector):
     method: "arcface" (Deng et al. 2019, arXiv:1801.07698, equation 3): softmax of `scale` · cosine to a direction of
     each class, the angle to the own class widened by `margin` degrees. "supcon" (Khosla et al. 2020, arXiv:2004.11362,
     equation 2, over one view an image): the others of an image's class against all others of the batch, cosines
-    divided by `temperature`; a batch of one class teaches nothing. Both are pytorch_metric_learning's.
+    divided by `loss_temperature`; a batch of one class teaches nothing. Both are pytorch_metric_learning's.
 
     After training it is shown every training image (`collect`, `finish`) and answers as a `MetricDetector` of method
     `compare` does. train_backbone: whether the backbone learns too, at backbone_lr times the learning rate; its batch
@@ -49,7 +49,7 @@ class MetricLearner(MetricDetector):
         method: str = "arcface",
         margin: float = 28.6,
         scale: float = 30.0,
-        temperature: float = 0.1,
+        loss_temperature: float = 0.1,
         train_backbone: bool = True,
         backbone_lr: float = 0.1,
         pooling: str | Sequence[str] = ("average", "deviation", "top"),
@@ -63,6 +63,7 @@ class MetricLearner(MetricDetector):
         whiten: bool = True,
         center: bool = False,
         contrast: bool = False,
+        temperature: float = 0.1,
         map: bool = True,
         map_locations: int = 2000,
         blur_sigma: float = 4.0,
@@ -77,10 +78,10 @@ class MetricLearner(MetricDetector):
                 "Label some defects (or normal images of several kinds), or choose model=metric model.method=knn, "
                 "which learns from normal images alone."
             )
-        if not 0 <= margin < 90 or not scale > 0 or not backbone_lr > 0:
+        if not 0 <= margin < 90 or not scale > 0 or not backbone_lr > 0 or not loss_temperature > 0:
             raise ProjectError(
-                f"model.margin={margin} must be degrees from 0 to below 90, model.scale={scale} and "
-                f"model.backbone_lr={backbone_lr} above 0."
+                f"model.margin={margin} must be degrees from 0 to below 90; model.scale={scale}, "
+                f"model.loss_temperature={loss_temperature} and model.backbone_lr={backbone_lr} above 0."
             )
         self._set_classes(class_names, normal_classes, contrast=contrast)
         self.method, self.backbone_lr = method, backbone_lr
@@ -104,14 +105,14 @@ class MetricLearner(MetricDetector):
             compare, neighbors=neighbors, prototypes=prototypes, whiten=whiten, center=center, temperature=temperature
         )
         self._set_map(map, locations=map_locations, blur_sigma=blur_sigma, seed=seed)
-        self.criterion = self._criterion(margin=margin, scale=scale)
+        self.criterion = self._criterion(margin=margin, scale=scale, temperature=loss_temperature)
 
-    def _criterion(self, *, margin: float, scale: float) -> nn.Module:
+    def _criterion(self, *, margin: float, scale: float, temperature: float) -> nn.Module:
         from pytorch_metric_learning.losses import ArcFaceLoss, SupConLoss
         from pytorch_metric_learning.reducers import DoNothingReducer
 
         if self.method == "supcon":
-            return SupConLoss(temperature=self.temperature)
+            return SupConLoss(temperature=temperature)
         return ArcFaceLoss(
             num_classes=len(self.class_names),
             embedding_size=self.embedding.size,
