@@ -95,6 +95,7 @@ def decide(
     settings: Mapping[str, Any],
     target_false_alarm: float,
     test_categories: bool,
+    n_test: int,
     pixel_threshold: PixelThreshold | None = None,
     seed: int = 0,
 ) -> Decision:
@@ -105,6 +106,7 @@ def decide(
         truth: the training rows: `id`, `label`, `target`, `category`.
         settings: the section `calibration` of the configuration.
         test_categories: whether the categories of the test images are known: only then may a decision use them.
+        n_test: the number of test images; nothing else of them is looked at.
     """
     metric = get_metric(competition.metric)
     known = truth.set_index("id")
@@ -117,7 +119,8 @@ def decide(
             by_category = tune_by_category(
                 oof, labels, known["category"], metric.name, target_false_alarm=target_false_alarm, seed=seed
             )
-        certainty = _certainty(oof, of_rows, metric.name, seed)
+        if by_category is None:  # it speaks of one threshold
+            certainty = _certainty(oof, of_rows, metric.name, n_test, seed)
     if competition.submission.format == "class" and classes is not None and classes.by_target:
         rule = class_rule(oof, truth, classes, metric.name, test_categories=test_categories, seed=seed)
     return Decision(threshold, by_category, rule, pixel_threshold, certainty)
@@ -179,11 +182,14 @@ def allowed_classes(ids: Sequence[str], rows: pd.DataFrame, classes: Classes) ->
     )
 
 
-def _certainty(oof: pd.DataFrame, labels: pd.Series, metric: str, seed: int) -> Certainty | None:
+def _certainty(oof: pd.DataFrame, labels: pd.Series, metric: str, n_test: int, seed: int) -> Certainty | None:
+    """What the metric will be on so many test images, if defects are as frequent there as out of fold."""
     known = labels.notna().to_numpy()
     scores, answers = oof["score"].to_numpy()[known], labels[known].astype("int64").to_numpy()
     name = metric if get_metric(metric).needs in ("score", "label") else "auroc"
+    anomalous = min(max(round(n_test * answers.mean()), 1), max(n_test - 1, 1))
+    sizes = {"test_normal": max(n_test - anomalous, 1), "test_anomalous": anomalous}
     try:
-        return promised_interval(scores, answers, name, seed=seed)
+        return promised_interval(scores, answers, name, **sizes, seed=seed)
     except UndefinedMetric:
         return None

@@ -53,6 +53,7 @@ def measure(
         settings=settings,
         target_false_alarm=target,
         test_categories=known_categories,
+        n_test=len(test),
         pixel_threshold=pixels,
         seed=job.config["seed"],
     )

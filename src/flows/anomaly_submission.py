@@ -56,7 +56,7 @@ def prepare(
         )  # fmt: skip
         decision = decide(
             oof, train, competition, classes=Classes.of(oof), settings=settings, target_false_alarm=target_false_alarm,
-            test_categories=known_categories, seed=seed,
+            test_categories=known_categories, n_test=len(test), seed=seed,
         )  # fmt: skip
         value = blend_value(oof, train, competition, decision)
     values, threshold = _values(runs, test, competition, manifest, decision, known_categories=known_categories)

@@ -30,8 +30,8 @@ def closing_lines(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     sure = metrics["certainty"]
     if sure and not metrics["class_rule"]:
         lines.append(
-            ("expected", f"{sure['metric']} {sure['low']:.3f} to {sure['high']:.3f} on new images "
-             f"({100 * sure['level']:g}% of resampled splits)")
+            ("expected", f"{sure['metric']} {sure['low']:.3f} to {sure['high']:.3f} on the test "
+             f"({sure['level']:.0%} of cases, if defects are as frequent there as out of fold)")
         )  # fmt: skip
     if metrics["graded"] and metrics["graded"].get("metric") is not None:
         lines.append(("graded", f"{name} {metrics['graded']['metric']:.4f} (on the solution)"))
