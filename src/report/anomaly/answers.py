@@ -59,8 +59,8 @@ def read_rules(metrics: dict[str, Any]) -> Rules:
 def answer(predicted: pd.DataFrame, categories: Sequence[str | None], manifest: pd.DataFrame, rules: Rules) -> dict:
     """Columns for the rows of a prediction table.
 
-    line: (N,) float64, as of `Rules.lines`. said: the class that a classifier says, sure: its probability; None
-    without probabilities. called: 1 defective, 0 normal, <NA> where nothing decides.
+    line: (N,) float64, as of `Rules.lines`. said: the class that a classifier says or None, sure: its probability or
+    NaN. called: 1 defective, 0 normal, <NA> where nothing decides.
     """
     lines, scores = rules.lines(categories), predicted["score"].to_numpy(np.float64)
     said, sure, sound = _classes(predicted, manifest, rules)
@@ -71,11 +71,16 @@ def answer(predicted: pd.DataFrame, categories: Sequence[str | None], manifest: 
             [pd.NA if np.isnan(line) else int(score >= line) for score, line in zip(scores, lines, strict=True)],
             dtype="Int64",
         )
-    return {"line": lines, "said": said, "sure": sure, "called": called}
+    return {
+        "line": lines,
+        "said": pd.Series(said, dtype=object),
+        "sure": np.array(sure, dtype=np.float64),
+        "called": called,
+    }
 
 
 def _classes(predicted: pd.DataFrame, manifest: pd.DataFrame, rules: Rules) -> tuple[list, list, list | None]:
-    """What is said of each row, how sure, and whether that class means "nothing wrong"; None where unknown."""
+    """What is said of each row (None), how sure (NaN), and whether that class means "nothing wrong" (None)."""
     from src.flows.anomaly_decision import Classes, Decision
     from src.flows.anomaly_tables import chosen_classes
 
@@ -83,13 +88,13 @@ def _classes(predicted: pd.DataFrame, manifest: pd.DataFrame, rules: Rules) -> t
     classes = Classes.of(predicted)
     rows = [] if classes is None or "probs" not in predicted else np.flatnonzero(predicted["probs"].notna())
     if not len(rows):
-        return [None] * n, [None] * n, None
+        return [None] * n, [np.nan] * n, None
     known = predicted.iloc[rows].reset_index(drop=True)
     tested = manifest.loc[manifest["split"] == "test", "category"] if "category" in manifest else pd.Series([None])
     limits = manifest if tested.notna().all() else None  # as the submission does: see `src.flows.anomaly_measure`
     chosen = chosen_classes(known, Decision(class_rule=rules.class_rule), classes, limits)
     said: list[str | None] = [None] * n
-    sure: list[float | None] = [None] * n
+    sure = [np.nan] * n
     sound: list[bool | None] = [None] * n
     for row, code, probs in zip(rows, chosen, known["probs"], strict=True):
         said[row], sure[row] = classes.names[code], float(probs[code])
