@@ -238,7 +238,8 @@ def test_any_timm_backbone_and_oblong_pictures() -> None:
 @pytest.mark.parametrize("method", ["knn", "prototype"])
 def test_the_nearest_of_several_normal_classes_counts(method: str) -> None:
     images, codes = pictures(40)
-    model = detector(method=method, class_names=CLASSES, normal_classes=GOOD, whiten=False, map=False)
+    given = {"method": method, "class_names": CLASSES, "normal_classes": GOOD, "whiten": False, "map": False}
+    model = detector(**given, temperature=0.5)
     fit(model, images, codes)
     answer = model(images)
     points = unit(embedded(model, images))
@@ -251,11 +252,11 @@ def test_the_nearest_of_several_normal_classes_counts(method: str) -> None:
     normal = codes.numpy() % 2 == 1
     own = np.stack([unit(points[codes.numpy() == code].mean(0, keepdims=True))[0] for code in range(4)])
     spread = (1 - (points * own[codes.numpy()]).sum(1))[normal].mean()
-    logits = best / (0.1 * spread)
+    logits = best / (0.5 * spread)
     expected = np.exp(logits - logits.max(1, keepdims=True))
     np.testing.assert_allclose(answer.probs.numpy(), expected / expected.sum(1, keepdims=True), rtol=1e-3, atol=1e-5)
     assert model.supervised
-    contrast = detector(method=method, class_names=CLASSES, normal_classes=GOOD, whiten=False, map=False, contrast=True)
+    contrast = detector(**given, contrast=True)
     fit(contrast, images, codes)
     margin = best[:, [0, 2]].max(1) - best[:, [1, 3]].max(1)
     np.testing.assert_allclose(contrast(images).score.numpy(), margin, rtol=0, atol=2e-6)

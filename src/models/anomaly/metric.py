@@ -61,7 +61,7 @@ class MetricDetector(nn.Module):
         whiten: bool = True,
         center: bool = False,
         contrast: bool = False,
-        temperature: float = 0.1,
+        temperature: float = 1.0,
         map: bool = True,
         map_locations: int = 2000,
         blur_sigma: float = 4.0,

@@ -63,7 +63,7 @@ class MetricLearner(MetricDetector):
         whiten: bool = True,
         center: bool = False,
         contrast: bool = False,
-        temperature: float = 0.1,
+        temperature: float = 1.0,
         map: bool = True,
         map_locations: int = 2000,
         blur_sigma: float = 4.0,
