@@ -6,9 +6,10 @@
 
 few-shot (parts frozen, patchcore, classifier): all training normals and k defects of each kind, drawn by the seed
 (more shots of a seed keep the fewer), are labelled; the other defects and the test normals are the test. Image AUROC
-and average precision. Methods: `linear`, a logistic regression, and `nearest`, the cosine to the nearest labelled
-defect less that to the nearest normal, both on frozen features that are computed once; `patchcore`, which uses no
-label; `classifier`, this project's, fine-tuned by its own task, sampler and augmentation, with classes by --classes.
+and average precision. On frozen features that are computed once: `linear`, a logistic regression; `nearest`, the cosine
+to the nearest labelled defect less that to the nearest normal; `distance`, Mahalanobis from the normals with a shrunk
+covariance (Ledoit and Wolf 2004), which uses no labelled defect. `patchcore` uses none either. `classifier` is this
+project's, fine-tuned by its own task, sampler and augmentation, with classes by --classes.
 
 six classes (part kinds): half of the defects of each kind and all training normals train, the rest is the test;
 macro-F1 over six classes and over the five kinds of defect alone, of the most probable class.
@@ -125,13 +126,18 @@ def train_mask(images: pd.DataFrame, seed: int, shots: int | None) -> np.ndarray
 
 # -- frozen features ------------------------------------------------------------------------------------------------
 def frozen(options: argparse.Namespace, images: pd.DataFrame, results: Results) -> None:
+    from sklearn.covariance import LedoitWolf
     from sklearn.linear_model import LogisticRegression
 
     features = frozen_features(options, images)
     labels = images["label"].to_numpy(dtype=np.int64)
+    good = features[(images["split"] == "train").to_numpy()].astype(np.float64)
+    location, scale = good.mean(0), good.std(0) + 1e-6
+    distance = LedoitWolf().fit((good - location) / scale).mahalanobis((features - location) / scale)
     for seed in options.seeds:
         for shots in options.shots:
             train = train_mask(images, seed, shots)
+            record_scores(results, "distance", shots, seed, distance[~train], labels[~train])
             mean, deviation = features[train].mean(0), features[train].std(0) + 1e-6
             scaled = (features - mean) / deviation
             model = LogisticRegression(C=1e-2, class_weight="balanced", max_iter=2000)

@@ -312,7 +312,10 @@ def test_a_head_of_other_classes_is_left_out(weights: str) -> None:
     stored = torch.load(weights, weights_only=True)
     assert torch.equal(model.model.layer4[0].conv1.weight, stored["layer4.0.conv1.weight"])
     assert set(model.report.unused) == {"fc.weight", "fc.bias"} and not model.report.missing
-    assert model.model.fc.out_features == 3
+    # the new head begins at zero: no class is preferred, and pretrained features are not shaken by random ones
+    assert model.model.fc.weight.shape[0] == 3 and not model.model.fc.weight.any() and not model.model.fc.bias.any()
+    answer = model.eval()(torch.randn(2, 3, 64, 64))
+    torch.testing.assert_close(answer.probs, torch.full((2, 3), 1 / 3))
 
 
 def test_a_head_of_the_same_classes_is_loaded(tmp_path: Path) -> None:

@@ -36,8 +36,10 @@ def build_timm_classifier(
 ) -> tuple[nn.Module, LoadReport | None]:
     """The timm model and the report of its weights file, if one is given.
 
-    A head of another number of classes in the file is left out: the new one begins at random values. Vision
-    transformers accept any image size that their patches divide, where timm lets them.
+    A head of another number of classes in the file is left out: the new one begins at zero (Dosovitskiy et al. 2021,
+    "An Image is Worth 16x16 Words", section 3.2), for timm's initial values are large in some families, and gradients
+    through them spoil pretrained features in the first steps. Vision transformers accept any image size that their
+    patches divide, where timm lets them.
 
     Raises:
         ProjectError: an unknown backbone, arguments that it refuses, or weights that do not fit.
@@ -57,7 +59,10 @@ def build_timm_classifier(
         raise ProjectError(f"timm's {backbone} is no classifier with features and a head. Choose another backbone.")
     if weights is None:
         return model, None
-    report = load_backbone_weights(model, full, backbone, Path(weights), replaceable=head_parameters(model))
+    head = head_parameters(model)
+    for parameter in head.values():
+        nn.init.zeros_(parameter)
+    report = load_backbone_weights(model, full, backbone, Path(weights), replaceable=head)
     return model, report
 
 
