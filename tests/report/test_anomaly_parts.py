@@ -181,6 +181,9 @@ def test_categories_are_decided_by_their_own_thresholds(fake: FakeRun) -> None:
     assert [row["name"] for row in view["rows"]] == sorted(by_name, key=lambda name: by_name[name]["auroc"])
     assert [row["own"] for row in view["rows"]] == [row["name"] == "병" for row in view["rows"]]
     assert "cross-validation found them better" in view["note"]
+    assert all(row["strip"]["normal"].count("M") == by_name[row["name"]]["n_normal"] for row in view["rows"])
+    assert {row["name"]: row["strip"]["line"] for row in view["rows"]}["병"] > view["width"] / 2
+    assert not view["logarithmic"]
     metrics["metric"] = {"name": "f1", "value": 0.83, "mode": "max"}
     text = words(fake.build(metrics))
     assert "1 category has its own; this is the others'." in text
@@ -287,6 +290,15 @@ def test_ninety_classes_fold_into_those_that_are_confused() -> None:
 def test_short_names_stay() -> None:
     assert shortened("tile-good") == "tile-good"
     assert shortened("screw-manipulated_front_side") == "screw-man…d_front_side"
+
+
+def test_strips_of_skewed_scores_are_logarithmic(fake: FakeRun) -> None:
+    with_categories(fake)
+    fake.oof["score"] = [0.001 * 1.5**place for place in range(16)]
+    rows = [{"category": name, "auroc": 0.9, "n_normal": 5, "n_anomalous": 3} for name in ("병", "cable")]
+    metrics = {"threshold": {"value": 0.001 * 1.5**7.5}, "categories": {"oof": rows}}
+    view = category_view(metrics, sets_of(fake, metrics), read_rules(metrics), test_known=True, allowed=True)
+    assert view["logarithmic"] and view["rows"][0]["strip"]["line"] == pytest.approx(view["width"] / 2, abs=0.2)
 
 
 def test_choices() -> None:

@@ -10,6 +10,7 @@ from src.report.anomaly.evidence import ScoredSet
 
 WIDTH, HEIGHT = 200, 26  # pixels of the scores' strip in a row
 MOST_TICKS = 80  # of one kind in a strip
+SKEWED = 8  # times the median that the highest score is, from which the axis is logarithmic
 
 
 def category_view(
@@ -32,7 +33,8 @@ def category_view(
         row = tables[first].get(name) or tables["graded"].get(name) or {}
         return tuple(row[key] if wording.is_number(row.get(key)) else 2.0 for key in ("auroc", "f1")) + (name,)
 
-    strips = _strips(next((s for s in sets if s.key == ("oof" if first == "oof" else "test")), None), names)
+    drawn = next((scored for scored in sets if scored.key == ("oof" if first == "oof" else "test")), None)
+    strips = _strips(drawn, names)
     rows = [
         {
             "name": name,
@@ -47,6 +49,7 @@ def category_view(
         "with_oof": bool(tables["oof"]),
         "with_graded": bool(tables["graded"]),
         "with_strips": bool(strips),
+        "logarithmic": _skewed(drawn),
         "with_threshold": any(wording.is_number(row.get("threshold")) for row in tables[first].values()),
         "note": _note(metrics, rules, test_known, allowed),
         "width": WIDTH,
@@ -94,26 +97,31 @@ def _note(metrics: dict[str, Any], rules: Rules, test_known: bool, allowed: bool
     return " ".join(said)
 
 
+def _skewed(scored: ScoredSet | None) -> bool:
+    """Whether a long tail would press all other scores together, so that their axis is logarithmic."""
+    if scored is None or not len(scored.known):
+        return False
+    scores = scored.known["score"].to_numpy()
+    line = scored.known["line"].min()  # NaN where there is none
+    return bool(scores.min() > 0 and not line <= 0 and scores.max() > SKEWED * np.median(scores))
+
+
 def _strips(scored: ScoredSet | None, names: list[str]) -> dict[str, dict[str, Any]]:
     """For each category two rows of ticks, normal above defective, and its threshold, on one axis for all."""
     if scored is None:
         return {}
     frame = scored.known
     frame = frame[frame["category"].isin(names)]
-    lines = frame["line"].dropna()
-    if frame.empty or not np.ptp(np.append(frame["score"], lines)):
+    if frame.empty:
         return {}
-    low, high = (float(end(np.append(frame["score"], lines))) for end in (np.min, np.max))
-    # A single far outlier must not press all others together.
-    near = np.quantile(frame["score"], [0.01, 0.99])
-    low, high = max(low, near[0] - np.ptp(near) / 2), min(high, near[1] + np.ptp(near) / 2)
-    if len(lines):
-        low, high = min(low, float(lines.min())), max(high, float(lines.max()))
+    shown = np.append(frame["score"], frame["line"].dropna())
+    scale = np.log if _skewed(scored) else np.asarray
+    low, high = float(scale(shown.min())), float(scale(shown.max()))
     if not high > low:
         return {}
 
     def x(values: Any) -> np.ndarray:
-        return 2 + np.clip((np.asarray(values, dtype=np.float64) - low) / (high - low), 0, 1) * (WIDTH - 4)
+        return 2 + (scale(np.asarray(values, dtype=np.float64)) - low) / (high - low) * (WIDTH - 4)
 
     strips = {}
     for name, group in frame.groupby("category"):
