@@ -104,9 +104,7 @@ def _join(
     scores = pd.to_numeric(predicted["score"], errors="coerce").to_numpy(np.float64)
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores))[0])
-        raise ProjectError(
-            f"{file}: the score of {ids.iloc[row]!r} is not a finite number. Train the run again."
-        )
+        raise ProjectError(f"{file}: the score of {ids.iloc[row]!r} is not a finite number. Train the run again.")
     rows = known.loc[ids]
     maps = predicted["map"] if "map" in predicted else pd.Series([None] * len(predicted))
     categories = texts(rows["category"]) if "category" in rows else [None] * len(rows)

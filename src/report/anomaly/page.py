@@ -73,9 +73,7 @@ def contents(
         ),
         "classes": _classes(run, metrics, sets),
         "gallery": _gallery(run, sets, rules, broken, record.get("preprocess")),
-        "table": metric_table(
-            summary.with_classes(metrics), {scored.key: len(scored.known) for scored in sets}
-        ),
+        "table": metric_table(summary.with_classes(metrics), {scored.key: len(scored.known) for scored in sets}),
         "facts": [("labelled defects among them", f"{int((manifest.loc[train, 'label'] == 1).sum()):,}")],
     }
 
