@@ -64,8 +64,9 @@ def test_draws_follow_the_seed_and_answers_draw_nothing() -> None:
 
 
 def test_score_is_of_the_mean_code_and_the_weighted_kl() -> None:
-    network, images = make(kl_weight=1.0, pixel_weight=0.0, feature_weight=0.0, blur_sigma=0.0, relative=False), plain(
-        4, seed=0
+    network, images = (
+        make(kl_weight=1.0, pixel_weight=0.0, feature_weight=0.0, blur_sigma=0.0, relative=False),
+        plain(4, seed=0),
     )
     fit(network, images, steps=0)
     mean, log_variance = network.encode(images)

@@ -51,7 +51,7 @@ class Diffusion(nn.Module):
         working_size: int | None = 64,
         crop: int | None = 32,
         seed: int = 0,
-        pixel_weight: float = 1.0,
+        pixel_weight: float = 0.25,
         feature_weight: float = 1.0,
         backbone: str = "filter_bank",
         layers: Sequence[str | int] = ("coarse", "fine"),

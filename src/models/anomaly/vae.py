@@ -44,7 +44,7 @@ class VAE(nn.Module):
         beta: float = 1.0,
         variance: float | None = None,
         kl_weight: float = 0.0,
-        pixel_weight: float = 1.0,
+        pixel_weight: float = 0.25,
         feature_weight: float = 1.0,
         backbone: str = "filter_bank",
         layers: Sequence[str | int] = ("coarse", "fine"),
