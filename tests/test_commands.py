@@ -50,6 +50,7 @@ def test_documented_options_exist() -> None:
         key
         for choices in (
             ["task=anomaly"],
+            ["task=anomaly", "model=classifier"],
             ["task=detection"],
             ["task=detection", "model=yolov8"],
             ["task=caption", "model=llava"],
