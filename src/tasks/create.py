@@ -192,5 +192,7 @@ def with_builtin_features(network: dict[str, Any]) -> dict[str, Any]:
 
     replaced = {**network, "backbone": "filter_bank", "backbone_args": {}}
     own = {"layers": list(reversed(LAYERS)), "standardize": True}
+    if network["backbone"] == "filter_bank" and set(network.get("layers", ["?"])) <= set(LAYERS):
+        del own["layers"]  # chosen among its own
     accepted = network_options(network["_target_"])
     return replaced | {name: value for name, value in own.items() if name in accepted}

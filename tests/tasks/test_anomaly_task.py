@@ -1,4 +1,4 @@
-"""Networks that keep statistics of their training images: what is saved belongs to the weights that are saved."""
+"""The anomaly task: statistics of training images belong to the saved weights; built-in features stand in for others."""
 
 from pathlib import Path
 
@@ -46,3 +46,13 @@ def test_statistics_fit_the_weights_of_the_checkpoint(tiny, tmp_path, ema: str, 
     assert learnt and all(kept[name].abs().sum() > 0 for name in learnt)
     for name in learnt:
         torch.testing.assert_close(changed[name], kept[name], rtol=1e-3, atol=1e-4)
+
+
+def test_chosen_layers_of_the_filter_bank_stay() -> None:
+    from src.tasks.create import with_builtin_features
+
+    target = "src.models.anomaly.patchcore.PatchCore"
+    chosen = with_builtin_features({"_target_": target, "backbone": "filter_bank", "layers": ["coarse"]})
+    assert chosen["layers"] == ["coarse"] and chosen["standardize"] is True
+    replaced = with_builtin_features({"_target_": target, "backbone": "resnet18", "layers": ["layer2"]})
+    assert replaced["backbone"] == "filter_bank" and len(replaced["layers"]) == 2
