@@ -27,8 +27,8 @@ MODELS: dict[str, tuple[str, ...]] = {
     "fastflow": ("trainer.max_epochs=10", "model.image_size=128"),
     "metric": (),
     "metric_prototype": (),
-    "arcface": SUPERVISED,
-    "supcon": SUPERVISED,
+    "arcface": (*SUPERVISED, "trainer.max_epochs=8"),
+    "supcon": (*SUPERVISED, "trainer.max_epochs=8", "data.batch_size=64"),
     "classifier": (*SUPERVISED, "trainer.max_epochs=10", "model.image_size=192"),
     "resnet": (
         *SUPERVISED, "model.backbone=resnet10t", "model.weights=random", "model.image_size=128",

@@ -1,4 +1,4 @@
-"""The anomaly task: statistics of training images belong to the saved weights; built-in features stand in for others."""
+"""The anomaly task: statistics of training images are those of the saved weights; built-in features stand in."""
 
 from pathlib import Path
 
