@@ -188,3 +188,51 @@ def test_thresholds_say_how_sure_they_are(tiny, tmp_path, capsys) -> None:
     sure = metrics_of(result)["certainty"]
     assert sure["metric"] == "f1" and 0 <= sure["low"] <= sure["high"] <= 1
     assert "expected  f1" in capsys.readouterr().out
+
+
+def make_objects(root: Path, *, test_folder: str = "test") -> Path:
+    """Two objects laid out like MVTec AD: stripes across (can) and stripes down (vial)."""
+    from tests.compose import picture, write_image
+
+    for turned, name in ((True, "can"), (False, "vial")):
+        for number in range(8 + 6):
+            defect, split = number >= 11, "train" if number < 8 else test_folder
+            pixels, mask = picture(number + 50 * turned, defect=defect)
+            pixels, mask = (pixels.transpose(1, 0, 2).copy(), mask.T.copy()) if turned else (pixels, mask)
+            kind = "spot" if defect else "good"
+            write_image(root / name / split / kind / f"{number:03d}.png", pixels)
+            if defect:
+                write_image(root / name / "ground_truth" / kind / f"{number:03d}_mask.png", mask)
+    return root
+
+
+def test_objects_of_mvtec_in_one_run(tmp_path) -> None:
+    root = make_objects(tmp_path / "mvtec")
+    result = run_train(
+        "task=anomaly", "competition=mvtec_categories", f"competition.root={root}", *TINY_MODEL, "run=both",
+        f"outputs={tmp_path / 'out'}", "logger=csv", "data.num_workers=0", "trainer.progress=false",
+        "per_category=true", "data.holdout=0.3",
+    )  # fmt: skip
+    metrics = metrics_of(result)
+    assert [row["category"] for row in metrics["categories"]["graded"]] == ["can", "vial"]
+    assert metrics["categories"]["graded"][0]["n_anomalous"] == 3 and metrics["graded"]["metric"] > 0.9
+    page = (result.run.path / "report.html").read_text("utf-8")
+    assert "can" in page and "vial" in page
+    ids = pd.read_csv(result.submission, dtype=str)["id"].tolist()
+    assert "can/good/008" in ids and len(ids) == 12
+
+
+def test_an_archive_of_maps_is_submitted(tmp_path) -> None:
+    import tarfile
+
+    root = make_objects(tmp_path / "mvtec")
+    result = run_train(
+        "task=anomaly", "competition=mvtec2", f"competition.root={root}", "competition.data.test=test",
+        "competition.data.categories=[can]", *TINY_MODEL, "run=maps", f"outputs={tmp_path / 'out'}", "logger=csv",
+        "data.num_workers=0", "trainer.progress=false", "data.holdout=0.3",
+    )  # fmt: skip
+    assert result.submission.name == "submission.tar.gz" and (result.run.path / "report.html").is_file()
+    with tarfile.open(result.submission) as archive:
+        names = [name for name in archive.getnames() if "." in name]
+    assert sum(name.endswith(".tiff") for name in names) == sum(name.endswith(".png") for name in names) == 6
+    assert metrics_of(result)["pixel_threshold"]["source"] == "normal_quantile"

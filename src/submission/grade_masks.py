@@ -8,7 +8,6 @@ import numpy as np
 from src.boxes.run_length import coco_to_mask
 from src.competition import Competition
 from src.data.images import read_mask
-from src.errors import ProjectError
 from src.metrics.masks import MaskCounts, mask_panel
 from src.metrics.pixel import PIXEL_METRICS, count_pixels
 from src.metrics.ranking import UndefinedMetric
@@ -28,14 +27,17 @@ def grade_masks(
     """`metric` and the panel of a valid file: `seg_f1`, `dice`, `iou` of its masks, the pixel metrics of its maps.
 
     A normal image without a mask in the solution has no anomalous pixel; an anomalous one without a mask counts for
-    nothing here. `n_normal` and `n_anomalous` are the images that count.
+    nothing here. `n_normal` and `n_anomalous` are the images that count. Where the solution has no mask at all (test
+    folders that name kinds, data.mask: null) nothing can be graded: `metric` is None.
 
     Raises:
-        ProjectError: no image of the solution is known to the pixel, or a true mask has another size than its image.
+        ProjectError: a true mask has another size than its image.
     """
     truth = _Truth(solution)
     ids = solution["id"].tolist()
     panel: dict[str, Any] = {"n_normal": len(truth.normal), "n_anomalous": len(truth.paths)}
+    if not truth.paths:
+        return {"metric": None, **panel}
     if spec.submission.format == "rle":
         panel.update(mask_panel(_count_runs(path, ids, spec, known, truth)))
         return {"metric": panel.get(metric.name), **panel}
@@ -75,11 +77,6 @@ class _Truth:
                 self.paths[sample_id] = path
             elif label == 0:
                 self.normal.add(sample_id)
-        if not self.paths:
-            raise ProjectError(
-                "the solution has no mask, so masks cannot be graded. Name the column of their paths (data.mask), or "
-                "remove the solution: solution: null."
-            )
 
     def mask(self, sample_id: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """(H, W) bool; None where it is not known."""
