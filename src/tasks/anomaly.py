@@ -70,6 +70,8 @@ class AnomalyTask(pl.LightningModule):
             self.mixing = Mixing.from_options(mixing, len(self.classes.names))
         self.views = Views.from_config(tta) if tta else None
         self.kind: str = self.network.kind
+        # stages that wake later have no gradients at first, which plain DDP does not expect
+        self.strategy = "ddp_find_unused_parameters_true" if hasattr(self.network, "begin_epoch") else "auto"
         self.one_class: bool = not getattr(self.network, "supervised", False)
         self.automatic_optimization = self.kind == "gradient"
         self._finished = False
