@@ -1,6 +1,5 @@
 """The classes that a supervised anomaly model learns: normal and anomalous, or every target of the competition."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,9 +73,3 @@ def counts_of(classes: ClassSet, rows: "pd.DataFrame") -> list[int]:
     """How many of the rows each class has."""
     codes = classes.codes(rows)
     return np.bincount(codes[codes >= 0], minlength=len(classes.names)).tolist()
-
-
-def missing_classes(classes: ClassSet, counts: Sequence[int]) -> list[str]:
-    """Names of the classes without a row."""
-    return [name for name, count in zip(classes.names, counts, strict=True) if not count]
-

@@ -35,6 +35,10 @@ def assign_folds(manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: fl
     holdout == 0 holds out no normal row. A manifest of detection or of captions has no normal rows: one_class says
     nothing there. An image without captions is never held out (n_folds == 1): there is nothing to compare with.
 
+    Where the manifest has classes to learn (`attrs["classes"]` of the task anomaly, without one_class), every class is
+    trained on in every fold: where all images of one would be held out together, a group of them goes to the next fold,
+    and a class of a single group is never held out (-1).
+
     Raises:
         ProjectError: fewer rows or groups than folds, or a fold that would leave no normal row to train on.
     """
@@ -65,6 +69,8 @@ def assign_folds(manifest: pd.DataFrame, *, n_folds: int, seed: int, holdout: fl
             folds[label == 1] = 0
     else:
         folds = _split(target, label, group, usable, n_folds, seed, kind)
+    if "category" in rows and manifest.attrs.get("classes") and not one_class:
+        _leave_some(folds, rows["target"], group, n_folds)
     return pd.Series(folds, index=rows.index, name="fold").loc[train.index]
 
 
@@ -172,6 +178,19 @@ def _split(
                 "because the groups are too uneven. Type fewer folds, or competition.data.group=null."
             )
     return folds
+
+
+def _leave_some(folds: np.ndarray, target: pd.Series, group: np.ndarray, n_folds: int) -> None:
+    """Change `folds` so that no fold holds out all images of a target; groups stay whole."""
+    members = {name: np.flatnonzero((target == name).to_numpy()) for name in sorted(set(target.dropna()))}
+    for attempt in range(3):  # moving a group may gather another target that is in it; the last attempt moves none
+        for rows in members.values():
+            fold = folds[rows[0]]
+            if fold < 0 or not (folds[rows] == fold).all():
+                continue
+            groups = np.unique(group[rows])
+            free = n_folds > 1 and len(groups) > 1 and attempt < 2
+            folds[group == groups[0]] = (fold + 1) % n_folds if free else -1
 
 
 def _strata(target: np.ndarray, label: np.ndarray, n_folds: int) -> np.ndarray:

@@ -51,16 +51,19 @@ def infer(config: dict[str, Any]) -> Path:
 
 
 def _rows(images: str | None, settings: dict[str, Any]) -> tuple[pd.DataFrame, str]:
-    """Rows to predict as `id`, `path`, and a name for the output folder."""
+    """Rows to predict as `id`, `path` and, where it is known of the images, `category`; a name for the folder."""
     if images is None:
         from src.competition import from_config
         from src.manifest import read_manifest
 
         manifest = read_manifest(from_config(settings["competition"]))
-        return manifest.loc[manifest["split"] == "test", ["id", "path"]].reset_index(drop=True), "test"
+        tested = manifest[manifest["split"] == "test"].reset_index(drop=True)
+        told = "category" in tested and tested["category"].notna().any()
+        return tested[["id", "path", *(["category"] if told else [])]], "test"
     path = Path(images).expanduser()
     if path.is_file() and path.suffix.lower() in {".csv", ".tsv"}:
-        return _table_rows(path), path.stem
+        category = settings["competition"]["data"].get("category") or "category"
+        return _table_rows(path, category if settings["task"] == "anomaly" else None), path.stem
     from src.listing import IMAGE_SUFFIXES, Tree, is_image
 
     if path.is_dir():
@@ -94,7 +97,8 @@ def _before_magic(parts: tuple[str, ...]) -> list[str]:
     return kept or ["."]
 
 
-def _table_rows(path: Path) -> pd.DataFrame:
+def _table_rows(path: Path, category: str | None) -> pd.DataFrame:
+    """Rows of a table; `category` is the column of categories, which it need not have."""
     from src.tables import read_table
 
     table = read_table(path)
@@ -111,7 +115,10 @@ def _table_rows(path: Path) -> pd.DataFrame:
     missing = [p for p in paths if not Path(p).is_file()]
     if missing:
         raise ProjectError(f"{path}: {len(missing)} of {len(paths)} files are missing, the first: {missing[0]}")
-    return pd.DataFrame({"id": ids.astype(str), "path": paths})
+    rows = pd.DataFrame({"id": ids.astype(str), "path": paths})
+    if category in table:
+        rows["category"] = pd.Series([cell or None for cell in table[category]], index=rows.index, dtype=object)
+    return rows
 
 
 def _predict_folds(

@@ -88,7 +88,7 @@ def test_runs_of_classes_blend_with_a_detector(classifier, told_classes, classes
         "report=false",
     )  # fmt: skip
     capsys.readouterr()
-    runs = ",".join(str(result.run.path) for result in (told_classes, classifier, detector))
+    runs = ",".join(str(result.run.path) for result in (detector, told_classes, classifier))
     made = make(compose("submit", f"runs=[{runs}]", f"outputs={outputs}", "out=" + str(outputs / "blend.csv")))
     said = capsys.readouterr().out
     assert said.count("worth") == 4 and "alone undefined" in said  # a detector alone tells no class
@@ -96,6 +96,60 @@ def test_runs_of_classes_blend_with_a_detector(classifier, told_classes, classes
     truth = pd.read_csv(classes / "solution.csv", dtype=str).set_index("id")["label"]
     assert (truth[table["id"]].to_numpy() == table["label"].to_numpy()).mean() >= 0.7
     assert 0 <= made["oof"] <= 1 and 0 <= made["graded"] <= 1
+
+
+def test_without_held_out_rows_the_likeliest_class_is_submitted_and_graded(classes, tmp_path) -> None:
+    result = run_train(*on_classes(classes, tmp_path), *TINY_METRIC, "run=all", "data.holdout=0")
+    metrics = metrics_of(result)
+    assert metrics["class_rule"]["kind"] == "argmax" and metrics["metric"]["value"] is None
+    assert metrics["threshold"] is None and metrics["classes"]["oof"] is None
+    assert metrics["graded"]["metric"] == metrics["classes"]["graded"]["macro_f1"] > 0.7
+
+
+def test_inference_knows_the_categories_that_the_run_knew(classes, outputs, tmp_path) -> None:
+    from src.inference import infer
+
+    result = run_train(
+        *on_classes(classes, outputs), *TINY_METRIC, "run=told", CATEGORY, "data.holdout=0.4", "report=false"
+    )
+    submitted = pd.read_csv(result.submission, dtype=str).set_index("id")["label"]
+    told = pd.read_csv(classes / "test.csv", dtype=str)
+    for source in ([], [f"images={classes / 'test.csv'}"]):
+        out = infer(compose("infer", f"run={result.run.path}", f"out={tmp_path / str(len(source))}", *source))
+        again = pd.read_csv(out / "predictions.csv", dtype=str).set_index("id")
+        assert (again["category"] == told.set_index("id")["category"][again.index]).all()
+        assert (again["class"] == submitted[again.index]).all()
+    # A category that is told wrong leaves none but its own classes.
+    told["category"] = told["category"].map({"타일": "wood", "wood": "타일"})
+    told["file"] = [str(classes / file) for file in told["file"]]
+    told.to_csv(tmp_path / "swapped.csv", index=False)
+    out = infer(compose("infer", f"run={result.run.path}", f"images={tmp_path / 'swapped.csv'}", f"out={tmp_path}"))
+    again = pd.read_csv(out / "predictions.csv", dtype=str)
+    assert (again["class"].str.partition("-")[0] == again["category"]).all()
+
+
+def test_classes_of_several_categories_limit_nothing() -> None:
+    from src.flows.anomaly_decision import Classes, allowed_classes, class_categories
+
+    train = pd.DataFrame({"target": ["a-ok", "a-bad", "b-ok", None], "category": ["a", "a", "b", "b"]})
+    names = ["a-bad", "a-ok", "b-ok"]
+    assert class_categories(train, names) == ["a", "a", "b"]
+    rows = pd.DataFrame({"id": ["1", "2", "3"], "category": ["b", None, "c"]})
+    classes = Classes(tuple(names), ("a-ok", "b-ok"), True, ("a", "a", "b"))
+    assert allowed_classes(["3", "1", "2"], rows, classes).tolist() == [[True] * 3, [False, False, True], [True] * 3]
+    shared = pd.DataFrame({"target": ["ok", "ok", "bad"], "category": ["a", "b", "b"]})
+    assert class_categories(shared, ["bad", "ok"]) == []
+    assert allowed_classes(["1"], rows, Classes(("bad", "ok"), ("ok",), True)) is None
+
+
+def test_a_category_without_normal_images_has_no_model_of_its_own() -> None:
+    from src.flows.anomaly_inputs import categories_to_train
+
+    labels = pd.array([0, 0, 1], dtype="Int64")
+    manifest = pd.DataFrame({"id": list("123"), "split": "train", "category": ["a", "b", "c"], "label": labels})
+    with pytest.raises(ProjectError, match="1 of 3 categories have none: c"):
+        categories_to_train(manifest)
+    assert categories_to_train(manifest[:2]) == ["a", "b"]
 
 
 def test_a_detector_alone_is_refused_for_a_submission_of_classes(classes, tmp_path) -> None:
@@ -140,6 +194,7 @@ def test_few_shots_are_what_is_trained_on(tiny, tmp_path) -> None:
         (["data.shots=0"], "data.shots=0"),
         (["calibration.by_category=always"], "calibration.by_category"),
         (["calibration.map_rule={sigm: 2}"], "Did you mean 'sigma'"),
+        (["calibration.map_rule={sigma: wide}"], "calibration.map_rule: sigma must be a number"),
         (["calibration.min_area=-1"], "calibration.min_area"),
         (["tta.rot90=true", "model.image_size=[64,96]"], "tta.rot90"),
         (["per_category=true"], "per_category=true needs the category"),
@@ -150,7 +205,7 @@ def test_options_that_mean_nothing_are_refused(tiny, tmp_path, override: list[st
         run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, "run=x", *override)
 
 
-def test_views_and_a_fixed_map_rule_reach_training_and_inference(tiny, tmp_path) -> None:
+def test_views_and_a_fixed_map_rule_reach_training_and_inference(tiny, tmp_path, capsys) -> None:
     from src.inference import infer
 
     plain = run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, "run=plain", "calibration.map_rule=null",
@@ -161,6 +216,7 @@ def test_views_and_a_fixed_map_rule_reach_training_and_inference(tiny, tmp_path)
     )  # fmt: skip
     metrics = metrics_of(ruled)
     assert metrics["map_rule"]["sigma"] == 2 and metrics_of(plain)["map_rule"] is None
+    assert "map rule  score top 1%, sigma 2 (given)" in capsys.readouterr().out
     first = pd.read_parquet(ruled.run.predictions / "test.parquet").set_index("id")
     raw = pd.read_parquet(ruled.run.fold(0) / "test.parquet").set_index("id")
     assert not np.allclose(first["score"], raw["score"][first.index]) and (first["map"] != raw["map"]).all()

@@ -187,6 +187,24 @@ def test_folds_that_cannot_be(manifest: pd.DataFrame, settings_: dict, message: 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("n_folds", [1, 2, 5])
+def test_a_class_to_learn_is_trained_on_in_every_fold(n_folds: int, grouped: bool) -> None:
+    targets = [f"{number:02d}" for number in range(40) for _ in range((1, 2, 3, 12)[number % 4])]
+    groups = [f"{target}{row % 5}" for row, target in enumerate(targets)] if grouped else None
+    manifest = make_manifest(targets, groups).assign(category=None)
+    manifest.attrs["classes"] = sorted(set(targets))
+    folds = draw(manifest, n_folds, one_class=False)
+    train = manifest.loc[folds.index]
+    for fold in range(n_folds):
+        assert set(train.loc[folds != fold, "target"]) == set(targets)
+        assert (folds == fold).sum() > 0.5 * len(folds) * (0.2 if n_folds == 1 else 1 / n_folds)
+    single = train["target"].map(train["target"].value_counts()) == 1
+    assert (folds[single] == -1).all() and (n_folds == 1 or grouped or (folds[~single] >= 0).all())
+    if grouped:
+        assert (folds.groupby(train["group"]).nunique() == 1).all()
+
+
 def test_a_file_of_folds_reads_back(tmp_path: Path) -> None:
     manifest = make_manifest(["ok"] * 9 + ["crack"])
     manifest.loc[0, "id"] = '가, "7"\n'

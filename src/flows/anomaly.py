@@ -75,15 +75,18 @@ class AnomalyFlow(Flow):
         return metric.mode if metric.needs == "score" else "max"  # see `src.tasks.anomaly_validation`
 
     def metadata(self, config: dict[str, Any], manifest: pd.DataFrame) -> dict[str, Any]:
+        from src.flows.anomaly_decision import class_categories
         from src.flows.anomaly_inputs import classes_to_learn
 
         classes = classes_to_learn(config, manifest)
         if classes is None:
             return {}
+        train = manifest[manifest["split"] == "train"]
         return {
             "class_names": list(classes.names),
             "normal_classes": list(classes.normal),
             "by_target": classes.by_target,
+            "class_categories": class_categories(train, classes.names) if classes.by_target else [],
         }
 
     def merge_test(self, parts: Sequence[pd.DataFrame], folder: Path) -> pd.DataFrame:
@@ -172,7 +175,8 @@ class AnomalyFlow(Flow):
             table["verdict"] = ["anomalous" if yes else "normal" for yes in called]
         classes = stored_classes(run)
         if classes is not None and classes.by_target and frame["probs"].notna().all():
-            chosen = chosen_classes(frame, decision, classes, None)
+            limits = rows if "category" in rows and rows["category"].notna().all() else None
+            chosen = chosen_classes(frame, decision, classes, limits)
             table = table.merge(pd.DataFrame({"id": frame["id"], "class": [classes.names[c] for c in chosen]}), on="id")
         if config["heatmaps"] and frame["map"].notna().any():
             from src.report.anomaly.gallery import write_heatmaps

@@ -14,6 +14,7 @@ from src.calibration.pixels import PixelThreshold
 from src.calibration.threshold import Threshold, tune_on_oof
 from src.competition import Competition
 from src.errors import ProjectError
+from src.flows.anomaly_scores import categories_of
 from src.metrics.ranking import UndefinedMetric
 from src.metrics.registry import get_metric
 
@@ -28,11 +29,15 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes that predictions have probabilities of, as the store's metadata names them."""
+    """The classes that predictions have probabilities of, as the store's metadata names them.
+
+    categories: the one category that each class is of (None: not known); empty where classes do not tell categories.
+    """
 
     names: tuple[str, ...]
     normal: tuple[str, ...]
     by_target: bool
+    categories: tuple[str | None, ...] = ()
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Classes | None":
@@ -40,8 +45,8 @@ class Classes:
         metadata = frame.attrs.get("metadata", {})
         if not metadata.get("class_names"):
             return None
-        names = tuple(metadata["class_names"])
-        return cls(names, tuple(metadata.get("normal_classes", ())), bool(metadata.get("by_target")))
+        names, normal = tuple(metadata["class_names"]), tuple(metadata.get("normal_classes", ()))
+        return cls(names, normal, bool(metadata.get("by_target")), tuple(metadata.get("class_categories") or ()))
 
     @property
     def normal_mask(self) -> np.ndarray:
@@ -128,12 +133,12 @@ def decide(
 
 def class_rule(
     oof: pd.DataFrame, truth: pd.DataFrame, classes: Classes, metric: str, *, test_categories: bool, seed: int
-) -> ClassRule | None:
-    """How the probabilities become a class; None where no held-out row has a known one."""
+) -> ClassRule:
+    """How the probabilities become a class: the likeliest one where no held-out row has a known class."""
     codes = classes.codes(truth.set_index("id")["target"].reindex(oof["id"]))
     rows = np.flatnonzero(codes >= 0)
     if not len(rows):
-        return None
+        return ClassRule("argmax", metric=metric)
     allowed = allowed_classes(oof["id"], truth, classes) if test_categories else None
     return tune_class_rule(
         probabilities(oof)[rows],
@@ -163,23 +168,32 @@ def probabilities(frame: pd.DataFrame) -> np.ndarray:
 
 
 def allowed_classes(ids: Sequence[str], rows: pd.DataFrame, classes: Classes) -> np.ndarray | None:
-    """(N, C) bool: the classes of an image's known category; None where no image's is known.
+    """(N, C) bool: the classes of an image's known category; None where no image's is known, or no class's.
+
+    An image of a category that no class is of may be of any class.
 
     Args:
-        rows: manifest rows with `id`, `category`; its training rows have `target` too and say which classes belong to
-            which category.
+        rows: `id` and, where it is known, `category`.
     """
-    training = rows[rows["target"].notna() & rows["category"].notna()]
-    category_of = dict(zip(training["target"], training["category"], strict=True))
-    known = rows.set_index("id")["category"].reindex(ids)
-    if known.isna().all() or not category_of:
+    known = categories_of(ids, rows.set_index("id"))
+    told = set(filter(None, classes.categories))
+    if not told or told.isdisjoint(known):
         return None
     return np.array(
-        [
-            [pd.isna(category) or category_of.get(name, category) == category for name in classes.names]
-            for category in known
-        ]
+        [[category not in told or own in (None, category) for own in classes.categories] for category in known]
     )
+
+
+def class_categories(train: pd.DataFrame, names: Sequence[str]) -> list[str | None]:
+    """The category of each class, as training rows with `target` and `category` say; None where they do not.
+
+    Empty where a class is of several categories, such as a target "good" of bottles and cables: the class then does
+    not tell the category, nor the category the class.
+    """
+    told = train[train["target"].isin(names) & train["category"].notna()].groupby("target")["category"].unique()
+    if told.empty or told.map(len).max() > 1:
+        return []
+    return [told[name][0] if name in told else None for name in names]
 
 
 def _certainty(oof: pd.DataFrame, labels: pd.Series, metric: str, n_test: int, seed: int) -> Certainty | None:

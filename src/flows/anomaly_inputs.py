@@ -65,7 +65,7 @@ def categories_to_train(manifest: pd.DataFrame) -> list[str]:
     """The categories of the training images, in natural order.
 
     Raises:
-        ProjectError: fewer than two, or an image that has none.
+        ProjectError: fewer than two, an image that has none, or a category without a normal image.
     """
     train = manifest[manifest["split"] == "train"]
     unknown = train.loc[train["category"].isna(), "id"]
@@ -76,6 +76,12 @@ def categories_to_train(manifest: pd.DataFrame) -> list[str]:
             "(competition.data.target_pattern) or folders (competition.data.categories)."
         )
     names = sorted(set(train["category"]), key=natural_key)
+    bare = sorted(set(names) - set(train.loc[train["label"] == 0, "category"]), key=natural_key)
+    if bare:
+        raise ProjectError(
+            f"per_category=true trains on normal images, and {len(bare)} of {len(names)} categories have none: "
+            f"{', '.join(bare[:5])}. Add some, or train one model for all (per_category=false)."
+        )
     if len(names) < 2:
         raise ProjectError(f"per_category=true needs two categories or more, and all images are of '{names[0]}'.")
     return names

@@ -66,19 +66,21 @@ def measure(
     graded = None if solution is None else figures(test, solution)
     by_class = None
     if decision.class_rule is not None and classes is not None:
-        rows = job.manifest if known_categories else None
-        of_classes = functools.partial(
-            _class_figures, decision=decision, classes=classes, rows=rows, metric=metric.name
+        of_classes = functools.partial(_class_figures, decision=decision, classes=classes, metric=metric.name)
+        of_trained = functools.partial(
+            of_classes, truth=job.train_rows, rows=job.train_rows if known_categories else None
         )
         by_class = {
             "normal": list(classes.normal),
-            "oof": of_classes(oof, job.train_rows),
-            "graded": None if solution is None else of_classes(test, solution),
+            "oof": of_trained(oof),
+            "graded": None
+            if solution is None
+            else of_classes(test, truth=solution, rows=tested if known_categories else None),
         }
         held_out = decision.class_rule.value
         whole["metric"] = held_out if held_out is not None else _value(by_class["oof"])
         for part in folds:
-            part["metric"] = _value(of_classes(oof[oof["fold"] == part["fold"]], job.train_rows))
+            part["metric"] = _value(of_trained(oof[oof["fold"] == part["fold"]]))
         if graded is not None:
             graded["metric"] = _value(by_class["graded"])
     categories = {
@@ -98,8 +100,8 @@ def measure(
 
 def _class_figures(
     frame: pd.DataFrame,
-    truth: pd.DataFrame,
     *,
+    truth: pd.DataFrame,
     decision: Decision,
     classes: Classes,
     rows: pd.DataFrame | None,

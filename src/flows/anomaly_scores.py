@@ -44,16 +44,22 @@ def given_rule(value: Any) -> MapRule | None:
     for key in value:
         if key not in RULE_KEYS:
             raise ProjectError(f"calibration.map_rule.{key} is not known.{nearest(key, RULE_KEYS)}")
-    return MapRule(sigma=float(value.get("sigma", 0)), score=value.get("score", "model"), share=value.get("share"))
+    try:
+        return MapRule(**value)
+    except ProjectError as error:
+        raise ProjectError(f"calibration.map_rule: {str(error).removeprefix('map rule: ')}") from error
 
 
 def choose_map_rule(
     oof: pd.DataFrame, labels: pd.Series, metric: str, folder: Path, *, setting: Any, seed: int
 ) -> MapRule | None:
     """The rule that is given, or with "auto" what labelled OOF maps favour; None: the model's own score."""
-    if setting == "auto" and oof["map"].notna().any():
-        return tune_on_oof_maps(oof, labels, folder, metric, seed=seed)
-    return given_rule(setting)
+    rule = given_rule(setting)
+    if len(oof) and not oof["map"].notna().any():
+        if rule is not None:
+            print("WARNING   calibration.map_rule has no effect: this model makes no maps")
+        return None
+    return tune_on_oof_maps(oof, labels, folder, metric, seed=seed) if setting == "auto" else rule
 
 
 def settle(

@@ -52,7 +52,7 @@ def prepare(
         seed = int(read_config(runs[0])["seed"])
         oof, test, notes = _blended(
             runs, train, competition, method=method, weights=weights, seed=seed,
-            manifest=manifest if known_categories else None,
+            by_category=known_categories,
         )  # fmt: skip
         decision = decide(
             oof, train, competition, classes=Classes.of(oof), settings=settings, target_false_alarm=target_false_alarm,
@@ -90,7 +90,8 @@ def _values(
                 f"{', '.join(shown_path(run.path) for run in runs)}: the submission is of classes, and no run tells "
                 "them. Train model=classifier, metric, arcface or supcon (model.classes=targets), or blend with one."
             )
-        chosen = chosen_classes(test, decision, classes, manifest if known_categories else None)
+        tested = manifest[manifest["split"] == "test"]
+        chosen = chosen_classes(test, decision, classes, tested if known_categories else None)
         return [classes.names[code] for code in chosen], None
     if kind_of(competition) is not None:
         spec = read_record(runs[0].path / "run.json")["preprocess"]
@@ -112,12 +113,12 @@ def _blended(
     method: str | None,
     weights: Sequence[float] | None,
     seed: int,
-    manifest: pd.DataFrame | None,
+    by_category: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[tuple[str, str]]]:
     """(OOF rows, test rows) of the runs as one table each, and lines about what each run is worth in the blend.
 
     Args:
-        manifest: where the categories of all images are known.
+        by_category: whether an image's category limits its classes.
     """
     oof = [read_predictions(run.predictions / "oof.parquet", "anomaly") for run in runs]
     test = [read_predictions(run.predictions / "test.parquet", "anomaly") for run in runs]
@@ -134,7 +135,7 @@ def _blended(
         method = best["name"]
         tried = ", ".join(f"{row['name']} {_figure(row['value'])}" for row in table if row["kind"] == "method")
         notes.append(("blend", f"by {method} (out of fold: {tried})"))
-        if best["gain"] is not None and best["gain"] <= 0:
+        if best["gain"] is not None and best["gain"] < 0:
             notes.append(("warning", f"the best run alone is better out of fold, by {-best['gain']:.4f}"))
     method = method or "rank"
     options = {"method": method, "weights": weights, "reference": oof, "normal": normal}
@@ -142,10 +143,10 @@ def _blended(
     first = next((frame for frame in common if Classes.of(frame) is not None), None)
     if first is not None:
         for frame in (blended, answers):
-            kept = {key: first.attrs["metadata"].get(key) for key in ("normal_classes", "by_target")}
-            frame.attrs["metadata"] |= kept
+            kept = ("normal_classes", "by_target", "class_categories")  # in the order of the first's class names
+            frame.attrs["metadata"] |= {key: first.attrs["metadata"].get(key) for key in kept}
     if labels.reindex(common[0]["id"]).dropna().nunique() == 2:
-        notes += _worth(common, train, competition, options=options, manifest=manifest, seed=seed)
+        notes += _worth(common, train, competition, options=options, by_category=by_category, seed=seed)
     return blended, answers, notes
 
 
@@ -161,13 +162,13 @@ def _worth(
     competition: Competition,
     *,
     options: dict[str, Any],
-    manifest: pd.DataFrame | None,
+    by_category: bool,
     seed: int,
 ) -> list[tuple[str, str]]:
     """The leave-one-out table as lines."""
-    classes, of_classes = Classes.of(frames[0]), {}
+    classes, of_classes = next(filter(None, map(Classes.of, frames)), None), {}
     if competition.submission.format == "class" and classes is not None and classes.by_target:
-        allowed = None if manifest is None else allowed_classes(frames[0]["id"], manifest, classes)
+        allowed = allowed_classes(frames[0]["id"], train, classes) if by_category else None
         truth = train.set_index("id")["target"]
         of_classes = {"truth": truth, "normal_classes": classes.normal, "allowed": allowed}
     labels = train.set_index("id")["label"]

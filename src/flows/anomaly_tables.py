@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.calibration.class_rule import ClassRule
 from src.flows.anomaly_decision import Classes, Decision, allowed_classes, probabilities
 from src.flows.anomaly_scores import categories_of
 from src.metrics.anomaly import evaluate_anomaly
@@ -54,13 +55,12 @@ def chosen_classes(frame: pd.DataFrame, decision: Decision, classes: Classes, ro
     """(N,) int64 class of each row under the class rule (the likeliest without one).
 
     Args:
-        rows: the manifest, where the categories of the frame's images limit their classes; None where they do not.
+        rows: `id` and `category`, where the categories of the frame's images limit their classes; None where they do
+            not.
     """
-    probs = probabilities(frame)
-    if decision.class_rule is None:
-        return probs.argmax(axis=1)
+    rule = decision.class_rule or ClassRule("argmax")
     allowed = None if rows is None else allowed_classes(frame["id"], rows, classes)
-    return decision.class_rule.decide(probs, frame["score"].to_numpy(), classes.normal_mask, allowed)
+    return rule.decide(probabilities(frame), frame["score"].to_numpy(), classes.normal_mask, allowed)
 
 
 def class_figures(

@@ -11,7 +11,8 @@ def closing_lines(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     if metrics.get("map_rule"):
         rule = metrics["map_rule"]
         share = f" {100 * rule['share']:g}%" if rule.get("share") else ""
-        lines.append(("map rule", f"score {rule['score']}{share}, sigma {rule['sigma']:g} (cross-validated on OOF)"))
+        how = "given" if rule.get("cross_validated") is None else "cross-validated on OOF"
+        lines.append(("map rule", f"score {rule['score']}{share}, sigma {rule['sigma']:g} ({how})"))
     if metrics.get("category_scale"):
         lines.append(("scale", "each category by its own normal images (cross-validated on OOF)"))
     if metrics["class_rule"]:

@@ -29,7 +29,7 @@ class PerCategory(nn.Module):
         super().__init__()
         if any(getattr(network, "supervised", False) for network in networks):
             raise ProjectError(
-                "model.per_category=true is for models of normal images. A supervised one tells categories by itself: "
+                "per_category=true is for models of normal images. A supervised one tells categories by itself: "
                 "leave it out (model.classes=targets learns every target)."
             )
         self.categories = list(categories)
@@ -93,6 +93,12 @@ class PerCategory(nn.Module):
         for images, categories in batches:
             for vector, category in zip(self._pooled(images), categories, strict=True):
                 found[self.categories.index(category)].append(vector)
+        bare = [name for name, vectors in zip(self.categories, found, strict=True) if not vectors]
+        if bare:
+            raise ProjectError(
+                f"{len(bare)} of {len(found)} categories have no image to learn from in this fold: "
+                f"{', '.join(bare[:5])}. Lower data.holdout, or train one model for all (per_category=false)."
+            )
         self.centers.copy_(torch.stack([torch.stack(vectors).mean(0) for vectors in found]))
         self.spread.copy_(torch.stack([vector for vectors in found for vector in vectors]).std(0).clamp_min(1e-8))
 
@@ -122,7 +128,7 @@ class PerCategory(nn.Module):
         if not self.centers.shape[1] or not self.centers.any():
             raise ProjectError(
                 "one model a category needs the category of each image, and this one has no features to guess it by. "
-                "Give a column `category` (competition.data.category), or train with model.per_category=false."
+                "Give a column `category` (competition.data.category), or train with per_category=false."
             )
         gaps = (self._pooled(images)[:, None] - self.centers) / self.spread
         return [self.categories[index] for index in gaps.square().mean(2).argmin(1).tolist()]

@@ -63,7 +63,9 @@ def answer(predicted: pd.DataFrame, categories: Sequence[str | None], manifest: 
     NaN. called: 1 defective, 0 normal, <NA> where nothing decides.
     """
     lines, scores = rules.lines(categories), predicted["score"].to_numpy(np.float64)
-    said, sure, sound = _classes(predicted, manifest, rules)
+    tested = manifest.loc[manifest["split"] == "test", "category"] if "category" in manifest else pd.Series([None])
+    limits = categories if tested.notna().all() else None  # as the submission does: see `src.flows.anomaly_measure`
+    said, sure, sound = _classes(predicted, limits, rules)
     if rules.class_rule is not None and sound is not None:
         called = pd.array([pd.NA if each is None else int(not each) for each in sound], dtype="Int64")
     else:
@@ -79,8 +81,13 @@ def answer(predicted: pd.DataFrame, categories: Sequence[str | None], manifest: 
     }
 
 
-def _classes(predicted: pd.DataFrame, manifest: pd.DataFrame, rules: Rules) -> tuple[list, list, list | None]:
-    """What is said of each row (None), how sure (NaN), and whether that class means "nothing wrong" (None)."""
+def _classes(
+    predicted: pd.DataFrame, categories: Sequence[str | None] | None, rules: Rules
+) -> tuple[list, list, list | None]:
+    """What is said of each row (None), how sure (NaN), and whether that class means "nothing wrong" (None).
+
+    `categories` are those that limit the classes; None where they do not.
+    """
     from src.flows.anomaly_decision import Classes, Decision
     from src.flows.anomaly_tables import chosen_classes
 
@@ -90,8 +97,7 @@ def _classes(predicted: pd.DataFrame, manifest: pd.DataFrame, rules: Rules) -> t
     if not len(rows):
         return [None] * n, [np.nan] * n, None
     known = predicted.iloc[rows].reset_index(drop=True)
-    tested = manifest.loc[manifest["split"] == "test", "category"] if "category" in manifest else pd.Series([None])
-    limits = manifest if tested.notna().all() else None  # as the submission does: see `src.flows.anomaly_measure`
+    limits = None if categories is None else pd.DataFrame({"id": predicted["id"], "category": list(categories)})
     chosen = chosen_classes(known, Decision(class_rule=rules.class_rule), classes, limits)
     said: list[str | None] = [None] * n
     sure = [np.nan] * n
