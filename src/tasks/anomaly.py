@@ -70,13 +70,21 @@ class AnomalyTask(pl.LightningModule):
             self.mixing = Mixing.from_options(mixing, len(self.classes.names))
         self.views = Views.from_config(tta) if tta else None
         self.kind: str = self.network.kind
-        # stages that wake later have no gradients at first, which plain DDP does not expect
-        self.strategy = "ddp_find_unused_parameters_true" if hasattr(self.network, "begin_epoch") else "auto"
+        # stages that wake later have no gradients at first, nor have networks of categories that a batch lacks, which
+        # plain DDP does not expect
+        partly = hasattr(self.network, "begin_epoch") or bool(categories)
+        self.strategy = "ddp_find_unused_parameters_true" if partly else "auto"
         self.one_class: bool = not getattr(self.network, "supervised", False)
         self.automatic_optimization = self.kind == "gradient"
         self._finished = False
         self._memorised_at = -1
         self._validation: list[tuple[Tensor, Tensor, Tensor | None]] = []
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """One process for networks that remember training images: each of several would remember its share alone."""
+        remembers = self.kind == "memory" or getattr(self.network, "memorizes", False)
+        return {"devices": 1} if remembers else {}
 
     # -- training ---------------------------------------------------------------------------------------------------
     def configure_optimizers(self) -> Any:
@@ -149,7 +157,8 @@ class AnomalyTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._finish_memory()
-        if self.current_epoch + 1 == self.trainer.max_epochs:
+        out_of_steps = 0 < self.trainer.max_steps <= self.global_step
+        if out_of_steps or self.current_epoch + 1 == self.trainer.max_epochs:
             with averaged_weights(self):  # those that are saved
                 self._memorise()
 
@@ -177,7 +186,7 @@ class AnomalyTask(pl.LightningModule):
         images = self._images(batch)
         network = self.network
         if isinstance(network, PerCategory):
-            network = network.told(batch.get("category"))
+            network = network.told(images, batch.get("category"))
         return network(images) if views is None else predict_views(network, images, views)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> PredictionBatch:

@@ -10,6 +10,7 @@ from src.models.anomaly.cfa import CFA
 from src.models.anomaly.padim import PaDiM
 from src.models.anomaly.patchcore import PatchCore
 from src.models.anomaly.per_category import PerCategory
+from src.models.anomaly.views import Views, predict_views
 
 NAMES = ["tile", "wood"]
 
@@ -58,9 +59,16 @@ def test_an_unknown_category_is_the_nearest(fitted: PerCategory) -> None:
     images = pictures(6, seed=6)
     assert fitted.guess(images) == categories(6)
     torch.testing.assert_close(fitted(images).score, fitted(images, categories(6)).score)
-    torch.testing.assert_close(fitted.told([None, "wood"] * 3)(images).score, fitted(images).score)
+    torch.testing.assert_close(fitted.told(images, [None, "wood"] * 3)(images).score, fitted(images).score)
     with pytest.raises(ProjectError, match="category 'stone' was not trained"):
         fitted(images[:1], ["stone"])
+
+
+def test_views_of_an_image_are_of_one_category(fitted: PerCategory) -> None:
+    images = pictures(4, seed=6)  # turned by 90°, a tile looks like wood
+    views = Views(rot90=True)
+    found = predict_views(fitted.told(images, None), images, views)
+    torch.testing.assert_close(found.score, predict_views(fitted.told(images, categories(4)), images, views).score)
 
 
 def test_frozen_features_are_kept_once_and_come_back(fitted: PerCategory) -> None:
@@ -106,5 +114,5 @@ def test_a_category_with_too_few_images_is_named() -> None:
 def test_supervised_networks_are_refused() -> None:
     network = patchcore()
     network.supervised = True
-    with pytest.raises(ProjectError, match="per_category=true is for models of normal images"):
+    with pytest.raises(ProjectError, match="^per_category=true is for models of normal images"):
         PerCategory([network], ["tile"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import tensor
 
 from tests.compose import compose, make_competition, on_competition
 
@@ -56,3 +57,61 @@ def test_chosen_layers_of_the_filter_bank_stay() -> None:
     assert chosen["layers"] == ["coarse"] and chosen["standardize"] is True
     replaced = with_builtin_features({"_target_": target, "backbone": "resnet18", "layers": ["layer2"]})
     assert replaced["backbone"] == "filter_bank" and len(replaced["layers"]) == 2
+
+
+def test_statistics_are_learnt_where_steps_run_out(tiny, tmp_path) -> None:
+    from src.tasks.load import load_task
+    from src.training import train
+
+    limits = ("run=a", "data.holdout=0", "trainer.max_steps=3", "trainer.max_epochs=50")
+    run = train(compose("train", *on_competition(tiny, tmp_path), *TINY, *limits)).run
+    network = load_task(run.fold(0) / "best.ckpt").network
+    assert network.comparison.map_std.any()
+
+
+@pytest.mark.parametrize(("model", "arguments"), [("vae", {"devices": 1}), ("classifier", {})])
+def test_what_is_remembered_of_training_images_lies_in_one_process(model: str, arguments: dict) -> None:
+    from src.class_set import ClassSet
+    from src.tasks.create import create_task
+
+    small = [f"model={model}", "model.backbone=filter_bank", "model.image_size=64"]
+    task, _ = create_task(
+        compose("train", "task=anomaly", *small)["model"],
+        monitor="auroc",
+        weights_dir=Path("weights"),
+        bundled=False,
+        classes=ClassSet(("normal", "anomalous"), ("normal",), by_target=False) if model == "classifier" else None,
+    )
+    assert task.trainer_arguments == arguments
+
+
+def test_what_picks_the_best_epoch() -> None:
+    from src.class_set import ClassSet
+    from src.tasks.anomaly_validation import validation_value
+
+    classes = ClassSet(("crack", "good", "hole"), ("good",), by_target=True)
+    found = [
+        (tensor([3.0, -1.0, 0.5]), tensor([0, 1, -1]), tensor([0, 1, 1])),
+        (tensor([2.0, -2.0]), tensor([2, 1]), tensor([0, 1])),
+    ]
+    assert validation_value(found, classes, "accuracy") == ("accuracy", 0.75)
+    name, value = validation_value(found, classes, "macro_f1")
+    assert name == "macro_f1" and value == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert validation_value(found, classes, "f1") == ("auroc", 1.0)  # F1 knows no third class
+    labels = [(tensor([0.1, 0.9, 0.3]), tensor([0, 1, 1]), None)]
+    assert validation_value(labels, None, "macro_f1") == ("auroc", 1.0)
+    assert validation_value([(tensor([0.1]), tensor([0]), None)], None, "auroc") == ("auroc", None)
+
+
+def test_few_shots_are_what_class_weights_count(tiny) -> None:
+    from src.competition import from_config
+    from src.flows import flow_of
+    from src.manifest import read_manifest
+
+    config = compose(
+        "train", *on_competition(tiny, tiny), "model=classifier", "model.backbone=filter_bank", "model.image_size=64",
+        "model.class_weights=balanced", "data.shots=2", "data.shots_normal=all",
+    )  # fmt: skip
+    competition = from_config(config["competition"])
+    task, _ = flow_of("anomaly").create(config, competition, read_manifest(competition), weights_dir=Path("weights"))
+    torch.testing.assert_close(task.network.class_weights, tensor([16 / (2 * 14), 16 / (2 * 2)]))

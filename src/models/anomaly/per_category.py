@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ class PerCategory(nn.Module):
         if shared is not None and not any(parameter.requires_grad for parameter in shared.parameters()):
             for network in networks[1:]:
                 network.features = shared
+        self.stride = 32 if shared is None else math.lcm(*shared.strides)
         width = 0 if shared is None else sum(shared.channels)
         self.register_buffer("centers", torch.zeros(len(categories), width))
         self.register_buffer("spread", torch.ones(width))
@@ -119,9 +121,9 @@ class PerCategory(nn.Module):
                 maps[rows] = output.anomaly_map
         return AnomalyOutput(scores, maps)
 
-    def told(self, categories: Sequence[str | None] | None) -> _Told:
-        """A network of images alone, for a batch of these categories."""
-        return _Told(self, categories)
+    def told(self, images: Tensor, categories: Sequence[str | None] | None) -> _Told:
+        """A network of images alone, for views of these images: unknown categories are guessed here, once."""
+        return _Told(self, self._named(images, categories or [None] * len(images)))
 
     def guess(self, images: Tensor) -> list[str]:
         """The nearest category of each image."""
@@ -138,13 +140,18 @@ class PerCategory(nn.Module):
             features = self.networks[0].features(images)
         return torch.cat([feature.float().mean((2, 3)) for feature in features], dim=1)
 
-    def _parts(self, images: Tensor, categories: Sequence[str | None]) -> list[tuple[int, list[int]]]:
-        """(network, rows) of the categories that a batch has."""
+    def _named(self, images: Tensor, categories: Sequence[str | None]) -> list[str]:
+        """The categories, those that are not known guessed."""
         names = list(categories)
         unknown = [row for row, name in enumerate(names) if name is None]
         if unknown:
             for row, name in zip(unknown, self.guess(images[unknown]), strict=True):
                 names[row] = name
+        return names
+
+    def _parts(self, images: Tensor, categories: Sequence[str | None]) -> list[tuple[int, list[int]]]:
+        """(network, rows) of the categories that a batch has."""
+        names = self._named(images, categories)
         parts: dict[int, list[int]] = {}
         for row, name in enumerate(names):
             if name not in self.categories:
@@ -159,11 +166,10 @@ class PerCategory(nn.Module):
 class _Told(nn.Module):
     """The networks, told which categories the images of a batch are of."""
 
-    def __init__(self, whole: PerCategory, categories: Sequence[str | None] | None) -> None:
+    def __init__(self, whole: PerCategory, categories: Sequence[str]) -> None:
         super().__init__()
-        self.categories, self.any_size = categories, whole.any_size
+        self.categories, self.any_size, self.stride = categories, whole.any_size, whole.stride
         self.whole = [whole]  # in a list: nothing is registered anew
-        self.features = getattr(whole.networks[0], "features", None)
 
     def forward(self, images: Tensor) -> AnomalyOutput:
         return self.whole[0](images, self.categories)
