@@ -41,14 +41,17 @@ class AnomalyFlow(Flow):
         from src.manifest import require_classes
         from src.tasks.create import create_task
 
-        classes = classes_to_learn(config, manifest)
+        classes, counts = classes_to_learn(config, manifest), []
+        if classes is not None:
+            rows = manifest[manifest["split"] == "train"]
+            counts = counts_of(classes, rows[_choice(config, classes).keep(rows, config["seed"])])
         task, weights = create_task(
             config["model"],
             monitor=competition.metric,
             weights_dir=weights_dir,
             bundled=competition.bundled,
             classes=classes,
-            class_counts=() if classes is None else counts_of(classes, manifest[manifest["split"] == "train"]),
+            class_counts=counts,
             categories=categories_to_train(manifest) if config["per_category"] else None,
             tta=config["tta"],
         )
@@ -57,15 +60,8 @@ class AnomalyFlow(Flow):
         return task, weights
 
     def data_arguments(self, config: dict[str, Any], task: Any, *, epochs: int) -> dict[str, Any]:
-        from src.data.training_choice import TrainingChoice
-
         classes = getattr(task, "classes", None)
-        choice = TrainingChoice(
-            classes=classes,
-            balanced=classes is not None and config["model"].get("sampling") == "balanced",
-            shots=config["data"]["shots"],
-            shots_normal=config["data"]["shots_normal"],
-        )
+        choice = _choice(config, classes)
         adapted_supervised = not task.one_class and classes is None
         return {"one_class": task.one_class, "with_masks": adapted_supervised, "choice": choice}
 
@@ -189,3 +185,15 @@ class AnomalyFlow(Flow):
                 preprocess=read_record(run.path / "run.json")["preprocess"],
             )
         return table, "" if called is None else f", {int(called.sum())} anomalous"
+
+
+def _choice(config: dict[str, Any], classes: Any) -> Any:
+    """Which labelled rows train, as the configuration says (`src.data.training_choice.TrainingChoice`)."""
+    from src.data.training_choice import TrainingChoice
+
+    return TrainingChoice(
+        classes=classes,
+        balanced=classes is not None and config["model"].get("sampling") == "balanced",
+        shots=config["data"]["shots"],
+        shots_normal=config["data"]["shots_normal"],
+    )

@@ -124,7 +124,7 @@ def decide(
             by_category = tune_by_category(
                 oof, labels, known["category"], metric.name, target_false_alarm=target_false_alarm, seed=seed
             )
-        if by_category is None:  # it speaks of one threshold
+        if by_category is None and competition.submission.format != "class":  # it speaks of one threshold
             certainty = _certainty(oof, of_rows, metric.name, n_test, seed)
     if competition.submission.format == "class" and classes is not None and classes.by_target:
         rule = class_rule(oof, truth, classes, metric.name, test_categories=test_categories, seed=seed)

@@ -68,7 +68,8 @@ def create_task(
         monitor: metric that picks the best epoch.
         weights_dir: looked in before the hub.
         bundled: whether the competition is a bundled sample, the one case in which `auto` may fall back to `builtin`.
-        classes: what a supervised model learns, and class_counts its training images of each; None for other models.
+        classes: what a supervised model learns; None for other models. class_counts: how many training images of each
+            class take part (few shots counted, those that a fold holds out not yet taken off).
         categories: names of the categories that get a network each; None for one network.
         tta: test-time views as {"flip", "rot90", "scales"}, or None.
     """
