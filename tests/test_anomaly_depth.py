@@ -205,6 +205,12 @@ def test_options_that_mean_nothing_are_refused(tiny, tmp_path, override: list[st
         run_train(*on_competition(tiny, tmp_path), *TINY_MODEL, "run=x", *override)
 
 
+def test_another_library_s_model_is_one_for_all_categories(classes, tmp_path) -> None:
+    with pytest.raises(ProjectError, match="per_category=true is for this project's own models"):
+        run_train(*on_classes(classes, tmp_path), CATEGORY, "model=stfpm", "model.weights=random", "run=x",
+                  "per_category=true", "submission=false")  # fmt: skip
+
+
 def test_views_and_a_fixed_map_rule_reach_training_and_inference(tiny, tmp_path, capsys) -> None:
     from src.inference import infer
 

@@ -46,6 +46,11 @@ def check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.Da
             f"model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of those."
         )
     if config["per_category"]:
+        if "adapter" in model:
+            raise ProjectError(
+                f"per_category=true is for this project's own models of normal images, and model={model.get('name')} "
+                "is another library's. Choose model=patchcore, padim, cfa or fastflow, or per_category=false."
+            )
         categories_to_train(manifest)
 
 
