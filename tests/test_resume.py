@@ -33,10 +33,31 @@ def run_train(*overrides: str):
     return train(compose("train", *overrides))
 
 
-def test_a_run_killed_mid_epoch_ends_with_the_same_weights(tiny, tmp_path, monkeypatch) -> None:
+COMMON = (
+    "model.backbone=resnet10t", "model.image_size=64", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=1",
+    "data.batch_size=4", "report=false", "augment=light",
+)  # fmt: skip
+MIXED = "model.mixing={mixup: 0.4, cutmix: 1.0, probability: 0.8, label_smoothing: 0.1, switch: 0.5}"
+CLASSIFIER = ("model=classifier", *COMMON, "model.unfreeze_every=2", MIXED, "model.ema=0.9", "model.drop_path=0.2")
+ARCFACE = ("model=arcface", *COMMON, "model.layers=[layer1]", "model.map_locations=50")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory) -> str:
+    import timm
+
+    path = tmp_path_factory.mktemp("weights") / "resnet10t.pth"
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet10t").state_dict(), path)
+    return f"model.weights='{path}'"
+
+
+@pytest.mark.parametrize("options", [FLOW, CLASSIFIER, ARCFACE], ids=["flow", "classifier", "arcface"])
+def test_a_run_killed_mid_epoch_ends_with_the_same_weights(tiny, pretrained, tmp_path, monkeypatch, options) -> None:
     from src.tasks.anomaly import AnomalyTask
 
-    whole = run_train(*on_competition(tiny, tmp_path / "a"), *FLOW, "run=x")
+    options = (*options, pretrained)
+    whole = run_train(*on_competition(tiny, tmp_path / "a"), *options, "run=x")
     step = AnomalyTask.training_step
 
     def dies(self, batch, batch_idx):
@@ -46,12 +67,12 @@ def test_a_run_killed_mid_epoch_ends_with_the_same_weights(tiny, tmp_path, monke
 
     monkeypatch.setattr(AnomalyTask, "training_step", dies)
     with pytest.raises(MemoryError):
-        run_train(*on_competition(tiny, tmp_path / "b"), *FLOW, "run=x")
+        run_train(*on_competition(tiny, tmp_path / "b"), *options, "run=x")
     monkeypatch.undo()
     folder = tmp_path / "b" / "anomaly" / "x"
     assert (folder / "fold_0" / "last.ckpt").is_file() and not (folder / "submission.csv").exists()
     torch.rand(3), np.random.rand(3)  # another process would stand elsewhere, too
-    resumed = run_train(*on_competition(tiny, tmp_path / "b"), *FLOW, "run=x", "resume=true")
+    resumed = run_train(*on_competition(tiny, tmp_path / "b"), *options, "run=x", "resume=true")
 
     def weights(run: Path) -> dict:
         return torch.load(run / "fold_0" / "last.ckpt", weights_only=True)["state_dict"]
