@@ -213,6 +213,16 @@ def test_map_is_the_cosine_distance_to_the_nearest_normal_location() -> None:
     torch.testing.assert_close(model(images[:1]).anomaly_map.double(), expected, rtol=0, atol=1e-5)
 
 
+def test_distances_keep_their_digits_in_half_precision() -> None:
+    model = detector(map=False)
+    points = 3 + torch.randn(60, model.embedding.size, generator=torch.Generator().manual_seed(0))
+    model.whitening.fit(points)
+    expected = model.whitening(points)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.whitening(points)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_kept_locations_cover_the_others() -> None:
     images, codes = pictures(8)
     model = detector(map_locations=40)

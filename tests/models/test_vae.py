@@ -98,6 +98,14 @@ def test_answers_depend_on_the_picture_alone_and_survive_a_rebuild() -> None:
     assert torch.equal(rebuilt(images).anomaly_map, whole.anomaly_map)
 
 
+def test_half_precision_keeps_the_kl_term() -> None:
+    network, images = make(), plain(2, seed=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, log_variance = network.encode(images)
+        assert mean.dtype == log_variance.dtype == kl_map(mean, log_variance).dtype == torch.float32
+        assert network.loss(images)["kl"].dtype == torch.float32
+
+
 def test_refusals() -> None:
     with pytest.raises(ProjectError, match="beta=-1"):
         make(beta=-1.0)

@@ -84,7 +84,7 @@ class VAE(nn.Module):
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code, each B×C×h×w."""
         padded, _ = self.encoder.pad(images)
-        mean, log_variance = self.encoder(padded).chunk(2, dim=1)
+        mean, log_variance = self.encoder(padded).float().chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCE)
 
     def decode(self, codes: Tensor, size: Sequence[int]) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from src.errors import ProjectError
 from src.models.anomaly.maps import SizedByCheckpoint
+from src.models.anomaly.neighbors import full_precision
 
 
 class Whitening(SizedByCheckpoint):
@@ -59,7 +60,10 @@ class Whitening(SizedByCheckpoint):
         points = points.float()
         if self.center:
             points = points - self.mean
-        return F.normalize(points @ self.root if self.whiten else points, dim=1)
+        if self.whiten:
+            with full_precision(points.device):  # the whitened vectors lie around one direction: half would merge them
+                points = points @ self.root
+        return F.normalize(points, dim=1)
 
 
 def ledoit_wolf(centred: Tensor) -> tuple[Tensor, float]:
