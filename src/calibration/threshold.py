@@ -44,8 +44,9 @@ class Threshold:
     source: "oof": best value of `metric` on rows of both classes; "normal_quantile": from normal rows alone.
     metric: the metric that was maximised; "false_alarm_rate" for a quantile.
     score: its value at the threshold on the rows it was tuned on, so optimistic; None for a quantile.
-    method: of a quantile: "order_statistic", or "tail" where a fitted tail lies above all scores. interval: 95% interval
-        of the score that normal images reach at the rate asked for, by that tail. None where neither applies.
+    method: of a quantile: "order_statistic", or "tail" where a fitted tail lies above all scores.
+    interval: of a quantile: 95% interval of the score that normal images reach at the rate asked for, by a fitted tail;
+        None with too few scores for one.
     false_alarm_bound: for a quantile, a limit to the chance of calling a new normal image anomalous. With few
         normal images it exceeds the rate asked for, since n images cannot vouch for less than 1 / (n + 1).
     """

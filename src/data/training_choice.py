@@ -50,8 +50,8 @@ class TrainingChoice:
             if lacking:
                 raise ProjectError(
                     f"{len(lacking)} of {len(self.classes.names)} classes have no training image in this fold: "
-                    f"{', '.join(lacking[:5])}. All their images are held out or unreadable: label more of them, hold out fewer "
-                    "(data.holdout), or say which are (data.folds_file; fold -1 is always trained on)."
+                    f"{', '.join(lacking[:5])}. All their images are held out or unreadable: label more of them, hold "
+                    "out fewer (data.holdout), or say which are (data.folds_file; fold -1 is always trained on)."
                 )
         limits = self._limits(rows)
         if limits:
