@@ -18,7 +18,9 @@ from src.metrics.registry import get_metric
 
 _UNSEEN = 0.632  # share of rows that a resample holds: Efron 1983
 _CELLS = 4_000_000  # resamples × images handled at once; bounds memory at some 200 MB
-_TEST = 4000  # images of a simulated test set at most, where their order counts: more change nothing but time
+# Where the order counts, a large test set is simulated by so many images, but its rarer class, which scatters the
+# metric, by so many of its own at least.
+_TEST, _RARE = 4000, 400
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,11 @@ def _ordered(
     scores: tuple[np.ndarray, np.ndarray], name: str, sizes: tuple[int, int], n: int, random: np.random.Generator
 ) -> np.ndarray:
     """(n,) values of a metric of order on simulated test sets."""
-    share = min(1.0, _TEST / sum(sizes))
-    tests = [max(1, round(size * share)) for size in sizes]
+    if name == "auroc":  # the shares of the classes do not matter
+        tests = [min(size, _TEST // 2) for size in sizes]
+    else:
+        share = min(1.0, max(_TEST / sum(sizes), _RARE / min(sizes)))
+        tests = [max(1, round(size * share)) for size in sizes]
     step = max(1, _CELLS // sum((*tests, *map(len, scores))))
     values = []
     for start in range(0, n, step):

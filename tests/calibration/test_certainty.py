@@ -46,6 +46,16 @@ def test_more_rows_and_larger_tests_narrow_the_promise() -> None:
     assert (wide.test_normal, wide.test_anomalous, wide.n_normal, wide.n_anomalous) == (20, 10, 400, 200)
 
 
+@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+def test_large_test_sets_scatter_as_their_rarer_class_does(metric: str) -> None:
+    """Against real draws of 8,000 normal and 60 defective images: no more than the rows' own doubt is added."""
+    random = np.random.default_rng(0)
+    values = [METRICS[metric].function(*draw(random, 8000, 60, 1.5)) for _ in range(300)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    promise = promised_interval(*draw(random, 4000, 2000, 1.5), metric, test_normal=8000, test_anomalous=60, n=200)
+    assert promise.high - promise.low == pytest.approx(high - low, rel=0.25)
+
+
 def test_perfect_order_of_few_rows_promises_no_perfection() -> None:
     scores, labels = np.r_[np.arange(20.0), 21.0 + np.arange(8)], np.repeat([0, 1], [20, 8])
     for metric in ("f1", "auroc", "average_precision"):
