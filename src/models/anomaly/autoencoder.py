@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from src.errors import ProjectError
 from src.models.anomaly.output import AnomalyOutput
-from src.models.anomaly.reconstruction import MEAN, STD, Comparison
+from src.models.anomaly.reconstruction import Comparison, Reconstructor
 from src.models.anomaly.ssim import SSIM
-from src.models.features import LoadReport
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Reconstructor):
     """Rebuilds normal pictures through a bottleneck; what it cannot rebuild is anomalous. Any image size.
 
     channels: of the stages, each of which halves the sides; latent_channels: of the code, which keeps its places.
@@ -27,10 +26,6 @@ class Autoencoder(nn.Module):
     from its surroundings alone (Zavrtanik et al. 2021, "Reconstruction by inpainting for visual anomaly detection").
     The other options are `Comparison`'s.
     """
-
-    kind: ClassVar[str] = "gradient"
-    memorizes: ClassVar[bool] = True
-    takes_builtin: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -79,14 +74,6 @@ class Autoencoder(nn.Module):
             relative=relative,
         )
 
-    @classmethod
-    def normalization(cls, options: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-        return {"mean": MEAN, "std": STD}
-
-    @property
-    def report(self) -> LoadReport | None:
-        return self.comparison.report
-
     def loss(self, images: Tensor) -> dict[str, Tensor]:
         """Terms of the loss on normal pictures B×3×H×W from -1 to 1, weighted."""
         seen = images + self.noise * torch.randn_like(images) if self.noise else images
@@ -123,10 +110,6 @@ class Autoencoder(nn.Module):
     def collect(self, images: Tensor) -> None:
         """Add normal training pictures to the comparison's statistics."""
         self.comparison.collect(images, self.reconstruct(images))
-
-    def finish(self, progress: Any = None) -> None:
-        """Set the comparison's statistics."""
-        self.comparison.finish()
 
     def forward(self, images: Tensor) -> AnomalyOutput:
         """Pictures B×3×H×W from -1 to 1 → scores and maps, as `Comparison` gives them."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.errors import ProjectError, nearest
 from src.models.anomaly.output import AnomalyOutput
-from src.models.anomaly.reconstruction import MEAN, STD, Comparison, top_mean
-from src.models.features import LoadReport
+from src.models.anomaly.reconstruction import Comparison, Reconstructor, top_mean
 
 _SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
-class Diffusion(nn.Module):
+class Diffusion(Reconstructor):
     """A denoising U-Net (diffusers' UNet2DModel) trained on normal pictures by DDPM (Ho et al. 2020, equation 14).
 
     Testing noises a picture up to the step noise_level of timesteps, denoises it by DDIM (Song et al. 2021, eta = 0) in
@@ -31,10 +30,6 @@ class Diffusion(nn.Module):
     draws: noise fields whose maps are averaged. They depend on `seed` and the size alone, so that a picture's answer
     does not depend on its batch. The other options are `Comparison`'s.
     """
-
-    kind: ClassVar[str] = "gradient"
-    memorizes: ClassVar[bool] = True
-    takes_builtin: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -109,14 +104,6 @@ class Diffusion(nn.Module):
             relative=relative,
         )
 
-    @classmethod
-    def normalization(cls, options: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-        return {"mean": MEAN, "std": STD}
-
-    @property
-    def report(self) -> LoadReport | None:
-        return self.comparison.report
-
     def working(self, images: Tensor) -> Tensor:
         """Pictures B×3×H×W at the size that the network works at: sides are multiples of its stride."""
         height, width = images.shape[-2:]
@@ -155,10 +142,6 @@ class Diffusion(nn.Module):
         """Add normal training pictures to the comparison's statistics."""
         for reconstructed in self.reconstruct(images):
             self.comparison.collect(images, reconstructed)
-
-    def finish(self, progress: Any = None) -> None:
-        """Set the comparison's statistics."""
-        self.comparison.finish()
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> AnomalyOutput:

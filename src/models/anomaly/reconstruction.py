@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -204,6 +204,29 @@ class Comparison(nn.Module):
         if self.relative:
             total -= total.flatten(1).median(dim=1).values.view(-1, 1, 1, 1)
         return AnomalyOutput(top_mean(total, self.top_share), total)
+
+
+class Reconstructor(nn.Module):
+    """What the networks that rebuild pictures have in common beside their `comparison`, which each constructs."""
+
+    kind: ClassVar[str] = "gradient"
+    memorizes: ClassVar[bool] = True
+    takes_builtin: ClassVar[bool] = True
+    comparison: Comparison
+
+    @classmethod
+    def normalization(cls, options: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+        """Mean and deviation that the pictures are normalised by, whatever the options."""
+        return {"mean": MEAN, "std": STD}
+
+    @property
+    def report(self) -> LoadReport | None:
+        """What the weights file gave to the extractor of compared features; None without one."""
+        return self.comparison.report
+
+    def finish(self, progress: Any = None) -> None:
+        """Set the comparison's statistics."""
+        self.comparison.finish()
 
 
 def top_mean(maps: Tensor, share: float) -> Tensor:

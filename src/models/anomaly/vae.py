@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.errors import ProjectError
 from src.models.anomaly.autoencoder import Decoder, Encoder
 from src.models.anomaly.output import AnomalyOutput
-from src.models.anomaly.reconstruction import MEAN, STD, Comparison
-from src.models.features import LoadReport
+from src.models.anomaly.reconstruction import Comparison, Reconstructor
 
 _LOG_VARIANCE = (-10.0, 10.0)  # of the posterior: beyond them exp() gains nothing and training can diverge
 _LEAST_VARIANCE = 1e-6  # of the pixels, where it is estimated
 
 
-class VAE(nn.Module):
+class VAE(Reconstructor):
     """Encodes normal pictures as Gaussians close to N(0, 1) and rebuilds them from draws; any image size.
 
     Loss, in nats a pixel value: the Gaussian negative log-likelihood of the picture up to its constant,
@@ -31,10 +30,6 @@ class VAE(nn.Module):
     (KL of each place of the code, summed over its channels), standardised and smoothed like the others; weights are
     relative to each other. channels: of the stages, each of which halves the sides; latent_channels: of the code.
     """
-
-    kind: ClassVar[str] = "gradient"
-    memorizes: ClassVar[bool] = True
-    takes_builtin: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -73,14 +68,6 @@ class VAE(nn.Module):
             relative=relative,
         )
 
-    @classmethod
-    def normalization(cls, options: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-        return {"mean": MEAN, "std": STD}
-
-    @property
-    def report(self) -> LoadReport | None:
-        return self.comparison.report
-
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code, each B×C×h×w."""
         padded, _ = self.encoder.pad(images)
@@ -116,10 +103,6 @@ class VAE(nn.Module):
     def collect(self, images: Tensor) -> None:
         """Add normal training pictures to the comparison's statistics."""
         self.comparison.collect(images, *self.reconstruct(images))
-
-    def finish(self, progress: Any = None) -> None:
-        """Set the comparison's statistics."""
-        self.comparison.finish()
 
     def forward(self, images: Tensor) -> AnomalyOutput:
         """Pictures B×3×H×W from -1 to 1 → scores and maps; nothing is drawn."""
