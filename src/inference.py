@@ -27,14 +27,15 @@ def infer(config: dict[str, Any]) -> Path:
     out = in_repository(config["out"]) if config["out"] else run.path / "infer" / name
     out.mkdir(parents=True, exist_ok=True)
     flow = flow_of(settings["task"])
-    frames, broken = _predict_folds(run, rows, config, settings, out)
+    folds = _folds_of(run, config["fold"])
+    frames, broken = _predict_folds(run, folds, rows, config, settings, out)
     from src.predictions import read_predictions, write_predictions
 
     stored = read_predictions(run.predictions / "oof.parquet", flow.task)
     unread = [image["id"] for image in broken]
     if unread and not len(stored) and not any(map(len, frames)):
         raise ProjectError(f"none of the {len(rows)} images could be read; the first: {broken[0]['reason']}")
-    frame = flow.merge_test(flow.resettle(frames, rows, run, out), out)
+    frame = flow.merge_test(flow.resettle(frames, rows, run, out, folds=folds), out)
     frame = flow.fill_unread(frame, unread, stored, None).set_index("id").loc[rows["id"]].reset_index()
     if not config["maps"] and "map" in frame:
         frame = frame.assign(map=None)
@@ -121,8 +122,22 @@ def _table_rows(path: Path, category: str | None) -> pd.DataFrame:
     return rows
 
 
+def _folds_of(run: RunFolder, wanted: int | str) -> list[int]:
+    """The folds to predict with: all that have a checkpoint, or the one asked for."""
+    available = sorted(int(path.parent.name.removeprefix("fold_")) for path in run.path.glob("fold_*/best.ckpt"))
+    folds = available if wanted == "all" else [wanted]
+    if not set(folds) <= set(available) or not folds:
+        raise ProjectError(f"fold={wanted}: {shown_path(run.path)} has checkpoints of folds {available}.")
+    return folds
+
+
 def _predict_folds(
-    run: RunFolder, rows: pd.DataFrame, config: dict[str, Any], settings: dict[str, Any], out: Path
+    run: RunFolder,
+    folds: list[int],
+    rows: pd.DataFrame,
+    config: dict[str, Any],
+    settings: dict[str, Any],
+    out: Path,
 ) -> tuple[list[pd.DataFrame], list[dict[str, str]]]:
     """One frame a fold; the images that could not be read."""
     from src.data.datamodule import DataModule
@@ -131,18 +146,13 @@ def _predict_folds(
     from src.training import quiet_libraries
 
     quiet_libraries()
-    checkpoints = run.path.glob("fold_*/best.ckpt")
-    available = sorted(int(path.parent.name.removeprefix("fold_")) for path in checkpoints)
-    wanted = available if config["fold"] == "all" else [config["fold"]]
-    if not set(wanted) <= set(available) or not wanted:
-        raise ProjectError(f"fold={config['fold']}: {shown_path(run.path)} has checkpoints of folds {available}.")
     decoding = {key: value for key, value in config["decoding"].items() if value is not None}
     if decoding and settings["task"] != "caption":
         raise ProjectError(f"decoding.{min(decoding)} is for captions, and this run's task is {settings['task']}.")
     settings = {**settings, "trainer": {**settings["trainer"], "accelerator": config["accelerator"]}}
     frames, broken = [], {}
     loader, spec = None, None
-    for fold in wanted:
+    for fold in folds:
         task = load_task(run.fold(fold) / "best.ckpt")
         if decoding:
             task.decode_otherwise(decoding)

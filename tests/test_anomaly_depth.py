@@ -298,3 +298,34 @@ def test_an_archive_of_maps_is_submitted(tmp_path) -> None:
         names = [name for name in archive.getnames() if "." in name]
     assert sum(name.endswith(".tiff") for name in names) == sum(name.endswith(".png") for name in names) == 6
     assert metrics_of(result)["pixel_threshold"]["source"] == "normal_quantile"
+
+
+def scored(fold: int, scores: list[float], first: int = 0) -> pd.DataFrame:
+    ids = [f"{first + n:03d}" for n in range(len(scores))]
+    return pd.DataFrame({"id": ids, "fold": fold, "score": scores, "probs": None, "map": None})
+
+
+def test_models_of_different_scale_are_put_on_one_before_they_are_pooled() -> None:
+    from src.flows.anomaly_scores import resettle, settle
+
+    random = np.random.default_rng(0)
+    raw = np.concatenate([random.normal(0, 1, 60), random.normal(3, 1, 20)])
+    labels = [0] * 60 + [1] * 20
+    oof = pd.concat([scored(0, raw.tolist()), scored(1, (50 + 20 * raw).tolist(), first=80)], ignore_index=True)
+    train = pd.DataFrame({"id": oof["id"], "split": "train", "label": labels * 2, "category": None})
+    test = pd.DataFrame({"id": ["a", "b"], "split": "test", "label": pd.NA, "category": None})
+    tables = [scored(-1, [0.0, 4.0]).assign(id=["a", "b"]), scored(-1, [50.0, 130.0]).assign(id=["a", "b"])]
+    options = {"settings": {"map_rule": "auto", "by_fold": "auto", "by_category": "auto"}, "seed": 0, "folds": [0, 1]}
+    settled, tests, record = settle(oof, tables, pd.concat([train, test]), "auroc", Path("unused"), **options)
+    assert record["fold_scale"]["value"] > record["fold_scale"]["plain"] + 0.1 and record["map_rule"] is None
+    assert np.corrcoef(settled["score"][:80], settled["score"][80:])[0, 1] > 0.999
+    first, second = (table["score"].to_numpy() for table in tests)  # the same pictures, judged on one scale
+    assert abs(first[0] - second[0]) < 0.1 and 0.6 < first[1] / second[1] < 1.6
+    again = resettle(tables, test, record, Path("unused"), folds=[0, 1])
+    assert all(np.array_equal(one["score"], two["score"]) for one, two in zip(again, tests, strict=True))
+    only = resettle(tables[1:], test, record, Path("unused"), folds=[1])
+    assert np.array_equal(only[0]["score"], tests[1]["score"])
+
+    alike = pd.concat([scored(0, raw.tolist()), scored(1, raw.tolist(), first=80)], ignore_index=True)
+    same, _, record = settle(alike, tables, pd.concat([train, test]), "auroc", Path("unused"), **options)
+    assert record["fold_scale"] is None and np.array_equal(same["score"], alike["score"])

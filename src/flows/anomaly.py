@@ -104,7 +104,7 @@ class AnomalyFlow(Flow):
     def settle(
         self, job: Job, oof: pd.DataFrame, test: Sequence[pd.DataFrame]
     ) -> tuple[pd.DataFrame, list[pd.DataFrame], dict[str, Any]]:
-        """Final scores: the map rule and the categories' common scale that out-of-fold rows favour."""
+        """Final scores: the map rule and the common scales of folds and categories that out-of-fold rows favour."""
         from src.flows.anomaly_scores import settle
 
         return settle(
@@ -113,16 +113,23 @@ class AnomalyFlow(Flow):
             job.manifest,
             job.competition.metric,
             job.run.predictions,
+            folds=job.folds,
             settings=job.config["calibration"],
             seed=job.config["seed"],
         )
 
     def resettle(
-        self, frames: Sequence[pd.DataFrame], rows: pd.DataFrame, run: RunFolder, folder: Path
+        self,
+        frames: Sequence[pd.DataFrame],
+        rows: pd.DataFrame,
+        run: RunFolder,
+        folder: Path,
+        *,
+        folds: Sequence[int],
     ) -> list[pd.DataFrame]:
         from src.flows.anomaly_scores import resettle
 
-        return resettle(frames, rows, read_record(run.path / "metrics.json"), folder)
+        return resettle(frames, rows, read_record(run.path / "metrics.json"), folder, folds=folds)
 
     def measure(self, job: Job, oof: pd.DataFrame, test: pd.DataFrame, spec: Any) -> dict[str, Any]:
         from src.flows.anomaly_measure import measure

@@ -20,8 +20,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         ProjectError: names the key.
     """
-    if settings["by_category"] not in ("auto", None):
-        raise ProjectError(f"calibration.by_category={settings['by_category']!r}: expected auto or null.")
+    for key in ("by_category", "by_fold"):
+        if settings[key] not in ("auto", None):
+            raise ProjectError(f"calibration.{key}={settings[key]!r}: expected auto or null.")
     area = settings["min_area"]
     if area not in ("auto", None) and (not isinstance(area, int) or isinstance(area, bool) or area < 0):
         raise ProjectError(f"calibration.min_area={area!r}: expected auto, null or a number of pixels.")
@@ -69,39 +70,69 @@ def settle(
     metric: str,
     folder: Path,
     *,
+    folds: Sequence[int],
     settings: Mapping[str, Any],
     seed: int,
 ) -> tuple[pd.DataFrame, list[pd.DataFrame], dict[str, Any]]:
-    """All tables with their final scores (and maps), and the decisions as plain values: map_rule, category_scale.
+    """All tables with their final scores (and maps), and the decisions: map_rule, fold_scale, category_scale.
 
-    Everything is decided on out-of-fold rows; the test rows are only transformed, fold by fold: the highest pixel of
-    the folds' mean map is lower than the mean of their highest pixels, which is what out-of-fold scores compare with.
+    Everything is decided on out-of-fold rows; the test rows, a table for each of `folds`, are only transformed. Fold by
+    fold, for two reasons. The highest pixel of the folds' mean map is lower than the mean of their highest pixels,
+    which is what out-of-fold scores compare with. And each fold's model has a scale of its own (another memory, other
+    weights): pooled out-of-fold scores mix scales, and a mean over folds follows the model with the widest one.
     """
     train, tested = (manifest[manifest["split"] == split].set_index("id") for split in ("train", "test"))
-    rule = choose_map_rule(oof, train["label"], metric, folder, setting=settings["map_rule"], seed=seed)
+    labels, scales = train["label"], {}
+    rule = choose_map_rule(oof, labels, metric, folder, setting=settings["map_rule"], seed=seed)
     if rule is not None:
         oof, test = apply_map_rule(oof, folder, rule, "oof_ruled"), _ruled(test, folder, rule)
-    scale = None
+    if settings["by_fold"] == "auto" and oof["fold"].nunique() > 1:
+        models = pd.Series([_model(fold) for fold in oof["fold"]], index=oof["id"], dtype=object)
+        scales["fold_scale"] = scale = tune_category_scale(oof, labels, models, metric, seed=seed)
+        if scale is not None:
+            oof, test = _on(oof, scale, models.tolist()), _by_fold(test, scale, folds)
     if settings["by_category"] == "auto" and tested["category"].notna().all() and len(oof):
-        scale = tune_category_scale(oof, train["label"], train["category"], metric, seed=seed)
-    if scale is not None:
-        oof, test = scaled(oof, scale, train), [scaled(frame, scale, tested) for frame in test]
-    return oof, list(test), {
-        "map_rule": None if rule is None else rule.to_dict(),
-        "category_scale": None if scale is None else scale.to_dict(),
-    }  # fmt: skip
+        scales["category_scale"] = scale = tune_category_scale(oof, labels, train["category"], metric, seed=seed)
+        if scale is not None:
+            oof, test = scaled(oof, scale, train), [scaled(frame, scale, tested) for frame in test]
+    found = {"map_rule": rule, "fold_scale": scales.get("fold_scale"), "category_scale": scales.get("category_scale")}
+    return oof, list(test), {name: None if part is None else part.to_dict() for name, part in found.items()}
 
 
 def resettle(
-    frames: Sequence[pd.DataFrame], rows: pd.DataFrame, metrics: Mapping[str, Any], folder: Path
+    frames: Sequence[pd.DataFrame],
+    rows: pd.DataFrame,
+    metrics: Mapping[str, Any],
+    folder: Path,
+    *,
+    folds: Sequence[int],
 ) -> list[pd.DataFrame]:
-    """New predictions, a table a fold, under the decisions that a run's metrics.json records."""
+    """New predictions, a table for each of `folds`, under the decisions that a run's metrics.json records."""
     if metrics.get("map_rule"):
         frames = _ruled(frames, folder, MapRule.from_dict(metrics["map_rule"]))
+    if metrics.get("fold_scale"):
+        frames = _by_fold(frames, CategoryScale.from_dict(metrics["fold_scale"]), folds)
     if metrics.get("category_scale"):
         scale, known = CategoryScale.from_dict(metrics["category_scale"]), rows.set_index("id")
         frames = [scaled(frame, scale, known) for frame in frames]
     return list(frames)
+
+
+def _model(fold: int) -> str:
+    """What a fold's model is called among the "categories" of a scale."""
+    return f"fold {fold}"
+
+
+def _by_fold(frames: Sequence[pd.DataFrame], scale: CategoryScale, folds: Sequence[int]) -> list[pd.DataFrame]:
+    pairs = zip(frames, folds, strict=True)
+    return [_on(frame, scale, [_model(fold)] * len(frame)) for frame, fold in pairs]
+
+
+def _on(frame: pd.DataFrame, scale: CategoryScale, categories: Sequence[str | None]) -> pd.DataFrame:
+    """The table with its scores on a common scale."""
+    result = frame.assign(score=scale.apply(frame["score"].to_numpy(), categories))
+    result.attrs = frame.attrs
+    return result
 
 
 def _ruled(frames: Sequence[pd.DataFrame], folder: Path, rule: MapRule) -> list[pd.DataFrame]:
@@ -110,10 +141,7 @@ def _ruled(frames: Sequence[pd.DataFrame], folder: Path, rule: MapRule) -> list[
 
 def scaled(frame: pd.DataFrame, scale: CategoryScale, rows: pd.DataFrame) -> pd.DataFrame:
     """The table with each score on the common scale; `rows`, by id, may have a `category`."""
-    categories = categories_of(frame["id"], rows)
-    result = frame.assign(score=scale.apply(frame["score"].to_numpy(), categories))
-    result.attrs = frame.attrs
-    return result
+    return _on(frame, scale, categories_of(frame["id"], rows))
 
 
 def categories_of(ids: Sequence[str], rows: pd.DataFrame) -> list[str | None]:

@@ -13,6 +13,8 @@ def closing_lines(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         share = f" {100 * rule['share']:g}%" if rule.get("share") else ""
         how = "given" if rule.get("cross_validated") is None else "cross-validated on OOF"
         lines.append(("map rule", f"score {rule['score']}{share}, sigma {rule['sigma']:g} ({how})"))
+    if metrics.get("fold_scale"):
+        lines.append(("scale", "each fold's model by its held-out normal images (cross-validated on OOF)"))
     if metrics.get("category_scale"):
         lines.append(("scale", "each category by its own normal images (cross-validated on OOF)"))
     if metrics["class_rule"]:

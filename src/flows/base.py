@@ -92,9 +92,15 @@ class Flow(ABC):
         return oof, list(test), {}
 
     def resettle(
-        self, frames: "Sequence[pd.DataFrame]", rows: "pd.DataFrame", run: "RunFolder", folder: Path
+        self,
+        frames: "Sequence[pd.DataFrame]",
+        rows: "pd.DataFrame",
+        run: "RunFolder",
+        folder: Path,
+        *,
+        folds: Sequence[int],
     ) -> "list[pd.DataFrame]":
-        """An inference's tables, one a fold, under what `settle` decided for the run; maps lie below `folder`."""
+        """An inference's tables, one for each of `folds`, under what `settle` decided; maps lie below `folder`."""
         return list(frames)
 
     @abstractmethod

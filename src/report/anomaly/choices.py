@@ -14,7 +14,8 @@ def choices(metrics: dict[str, Any], rules: Rules) -> list[dict[str, Any]]:
     """
     found = [
         _map_rule(metrics.get("map_rule")),
-        _category_scale(metrics.get("category_scale")),
+        _scale(metrics.get("fold_scale"), ("fold's model", "folds' models"), "held-out"),
+        _scale(metrics.get("category_scale"), ("category", "categories"), "own"),
         _own_thresholds(metrics.get("category_thresholds"), rules),
         _class_rule(rules),
         _pixel_threshold(metrics.get("pixel_threshold")),
@@ -55,13 +56,13 @@ def _map_rule(rule: dict[str, Any] | None) -> dict[str, Any] | None:
     )  # fmt: skip
 
 
-def _category_scale(scale: dict[str, Any] | None) -> dict[str, Any] | None:
+def _scale(scale: dict[str, Any] | None, names: tuple[str, str], whose: str) -> dict[str, Any] | None:
     if not scale:
         return None
-    n = wording.count(len(scale.get("centres") or {}), "category", "categories")
+    n = wording.count(len(scale.get("centres") or {}), *names)
     return _row(
-        "Scale of the categories",
-        f"Each of {n} by the centre and spread of its own normal images",
+        f"Scale of the {names[1]}",
+        f"Each of {n} by the centre and spread of its {whose} normal images",
         "scores as they are",
         scale.get("metric"), scale.get("value"), scale.get("plain"),
     )  # fmt: skip
