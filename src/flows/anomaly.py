@@ -8,12 +8,16 @@ import pandas as pd
 
 from src.competition import Competition
 from src.ensemble import average_folds
+from src.errors import ProjectError
 from src.flows.anomaly_scores import categories_of
 from src.flows.base import Flow, Prepared
 from src.job import Job
 from src.metrics.registry import Metric
 from src.predictions import with_median_rows
 from src.runs import RunFolder, read_record
+
+
+CLASS_MODELS = "classifier, efficientnet, convnext, resnet, metric, arcface or supcon"
 
 
 class AnomalyFlow(Flow):
@@ -23,6 +27,12 @@ class AnomalyFlow(Flow):
 
     def refuse_early(self, config: dict[str, Any], *, bundled: bool, weights_dir: Path) -> None:
         model = config["model"]
+        of_classes = config["submission"] and config["competition"]["submission"]["format"] == "class"
+        if of_classes and ("classes" not in model or model["classes"] == "binary"):
+            raise ProjectError(
+                f"the submission is of classes, and model={model.get('name')} tells normal from anomalous alone. Choose "
+                f"model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of those."
+            )
         if not bundled and "backbone" in model and "weights" in model:
             from src.weights import refuse_early
 

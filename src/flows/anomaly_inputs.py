@@ -11,8 +11,6 @@ from src.flows.anomaly_scores import check_settings
 from src.listing import natural_key
 from src.row_targets import class_notes
 
-CLASS_MODELS = "classifier, efficientnet, convnext, resnet, metric, arcface or supcon"
-
 
 def check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.DataFrame | None) -> None:
     """Refuse options and data that the run cannot use.
@@ -38,13 +36,7 @@ def check_inputs(config: dict[str, Any], manifest: pd.DataFrame, solution: pd.Da
         check_masks(solution.merge(manifest.loc[manifest["split"] == "test", ["id", "path"]], on="id"))
     for note in class_notes(manifest):
         print(f"note      {note}")
-    classes = classes_to_learn(config, manifest)
-    form = config["competition"]["submission"]["format"]
-    if form == "class" and config["submission"] and (classes is None or not classes.by_target):
-        raise ProjectError(
-            f"the submission is of classes, and model={model.get('name')} tells normal from anomalous alone. Choose "
-            f"model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of those."
-        )
+    classes_to_learn(config, manifest)
     if config["per_category"]:
         if "adapter" in model:
             raise ProjectError(
