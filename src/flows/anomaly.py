@@ -16,7 +16,6 @@ from src.metrics.registry import Metric
 from src.predictions import with_median_rows
 from src.runs import RunFolder, read_record
 
-
 CLASS_MODELS = "classifier, efficientnet, convnext, resnet, metric, arcface or supcon"
 
 
@@ -30,8 +29,8 @@ class AnomalyFlow(Flow):
         of_classes = config["submission"] and config["competition"]["submission"]["format"] == "class"
         if of_classes and ("classes" not in model or model["classes"] == "binary"):
             raise ProjectError(
-                f"the submission is of classes, and model={model.get('name')} tells normal from anomalous alone. Choose "
-                f"model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of those."
+                f"the submission is of classes, and model={model.get('name')} tells normal from anomalous alone. "
+                f"Choose model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of those."
             )
         if not bundled and "backbone" in model and "weights" in model:
             from src.weights import refuse_early
