@@ -30,7 +30,8 @@ class AnomalyFlow(Flow):
         if of_classes and ("classes" not in model or model["classes"] == "binary"):
             raise ProjectError(
                 f"the submission is of classes, and model={model.get('name')} tells normal from anomalous alone. "
-                f"Choose model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of those."
+                f"Choose model={CLASS_MODELS} (model.classes=targets); or submission=false, for a blend with one of "
+                "those."
             )
         if not bundled and "backbone" in model and "weights" in model:
             from src.weights import refuse_early
