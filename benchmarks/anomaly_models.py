@@ -34,7 +34,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "classifier": (*SUPERVISED, "trainer.max_epochs=10", "model.image_size=192"),
     "resnet": (
         *SUPERVISED, "model.backbone=resnet10t", "model.weights=random", "model.image_size=128",
-        "trainer.max_epochs=30",
+        "trainer.max_epochs=10",
     ),
     "autoencoder": (),
     "vae": (),
