@@ -1,6 +1,7 @@
 """Who may import whom, read from the source: the direction that keeps parts apart."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,16 @@ ONLY_IN = {
 }
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Dotted names that a file imports anywhere."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    source = path.read_text(encoding="utf-8")
+    try:
+        tree = ast.parse(source)
+    except SystemError:  # Python 3.11 shares the parser's depth between threads (python/cpython#106905): once more
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

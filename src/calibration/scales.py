@@ -170,8 +170,8 @@ def _bounded(distance: np.ndarray) -> np.ndarray:
 
 
 def _reach(distance: float, values: np.ndarray) -> float:
-    """A positive length: the distance, else the whole range, else the scale of the scores themselves."""
-    return float(distance) or float(values[-1] - values[0]) or max(float(np.abs(values).max()), 1e-12)
+    """A positive length: the distance, else the whole range, else the size of the scores, or 1 where all are 0."""
+    return float(distance) or float(values[-1] - values[0]) or float(np.abs(values).max()) or 1.0
 
 
 def _first_sizeable(spreads: list[Any], values: np.ndarray) -> float:

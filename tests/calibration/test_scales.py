@@ -62,6 +62,11 @@ def test_no_order_is_lost(method: str, reference: list[int], scores: set[int]) -
     assert (scale.apply(rising[::-1])[::-1] == placed).all()  # a score's place is its own, whatever the others
 
 
+def test_ranks_far_from_a_reference_of_zeros_keep_their_order() -> None:
+    placed = fit_scale("rank", np.zeros(1)).apply(np.array([-92235.0, -92234.0, 0.0, 92234.0, 92235.0]) / 64)
+    assert (np.diff(placed) > 0).all()
+
+
 @pytest.mark.parametrize(
     ("reference", "spread"),
     [
