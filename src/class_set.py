@@ -1,7 +1,8 @@
 """The classes that a supervised anomaly model learns: normal and anomalous, or every target of the competition."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,13 +32,17 @@ class ClassSet:
         """(N,) int64 class of each manifest row, -1 where it is unknown."""
         if not self.by_target:
             return rows["label"].astype("Int64").fillna(-1).to_numpy(dtype=np.int64)
+        return self.target_codes(rows["target"])
+
+    def target_codes(self, targets: Iterable[Any]) -> np.ndarray:
+        """(N,) int64 class of each target text, -1 where it is none of them."""
         index = {name: code for code, name in enumerate(self.names)}
-        return np.array([index.get(target, -1) for target in rows["target"]], dtype=np.int64)
+        return np.array([index.get(target, -1) for target in targets], dtype=np.int64)
 
     @property
     def normal_mask(self) -> np.ndarray:
         """(C,) bool, which classes are normal."""
-        return np.array([name in self.normal for name in self.names], dtype=bool)
+        return np.isin(self.names, self.normal)
 
 
 def class_set(manifest: "pd.DataFrame", way: str) -> ClassSet:

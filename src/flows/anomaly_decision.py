@@ -12,6 +12,7 @@ from src.calibration.certainty import Certainty, promised_interval
 from src.calibration.class_rule import ClassRule, tune_class_rule
 from src.calibration.pixels import PixelThreshold
 from src.calibration.threshold import Threshold, tune_on_oof
+from src.class_set import ClassSet
 from src.competition import Competition
 from src.errors import ProjectError
 from src.flows.anomaly_scores import categories_of
@@ -28,15 +29,12 @@ _PARTS = {
 
 
 @dataclass(frozen=True)
-class Classes:
+class Classes(ClassSet):
     """The classes that predictions have probabilities of, as the store's metadata names them.
 
     categories: the one category that each class is of (None: not known); empty where classes do not tell categories.
     """
 
-    names: tuple[str, ...]
-    normal: tuple[str, ...]
-    by_target: bool
     categories: tuple[str | None, ...] = ()
 
     @classmethod
@@ -47,16 +45,6 @@ class Classes:
             return None
         names, normal = tuple(metadata["class_names"]), tuple(metadata.get("normal_classes", ()))
         return cls(names, normal, bool(metadata.get("by_target")), tuple(metadata.get("class_categories") or ()))
-
-    @property
-    def normal_mask(self) -> np.ndarray:
-        """(C,) bool."""
-        return np.isin(self.names, self.normal)
-
-    def codes(self, targets: Sequence[Any]) -> np.ndarray:
-        """(N,) int64 class of each target text, -1 where it is none of them."""
-        index = {name: code for code, name in enumerate(self.names)}
-        return np.array([index.get(target, -1) for target in targets], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -135,7 +123,7 @@ def class_rule(
     oof: pd.DataFrame, truth: pd.DataFrame, classes: Classes, metric: str, *, test_categories: bool, seed: int
 ) -> ClassRule:
     """How the probabilities become a class: the likeliest one where no held-out row has a known class."""
-    codes = classes.codes(truth.set_index("id")["target"].reindex(oof["id"]))
+    codes = classes.target_codes(truth.set_index("id")["target"].reindex(oof["id"]))
     rows = np.flatnonzero(codes >= 0)
     if not len(rows):
         return ClassRule("argmax", metric=metric)

@@ -72,10 +72,10 @@ def class_figures(
     in the order of the class names), `per_class` (a dict for each class that occurs: `class`, `n`, `precision`,
     `recall`, `f1`; null where undefined).
     """
-    codes = classes.codes(targets)
+    codes = classes.target_codes(targets)
     unknown = sorted({str(t) for t, code in zip(targets, codes, strict=True) if code < 0 and isinstance(t, str)})
     names = [*classes.names, *unknown]  # a graded image may be of a class that training never had
-    truth = Classes(tuple(names), classes.normal, classes.by_target).codes(targets)
+    truth = Classes(tuple(names), classes.normal, classes.by_target).target_codes(targets)
     rows = truth >= 0
     if not rows.any():
         return None
